@@ -13,11 +13,13 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import onnxruntime
+from typing import TYPE_CHECKING
 
 from smol.engines.engine import Array, TensorSpec, check_inputs, layout_of
 from smol.errors import DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 __all__ = ["OnnxEngine", "default_threads"]
 
@@ -55,6 +57,8 @@ class OnnxEngine:
         threads: that one run may use; None takes `default_threads`.
         Raises NotFound, DataLoss when it is no model, InvalidArgument for a bad number of threads.
         """
+        import onnxruntime  # Here, so that a unit can be described without paying for it.
+
         if threads is not None and threads < 1:
             raise InvalidArgument(f"an engine needs at least 1 thread, not {threads}")
         if not isinstance(source, bytes):
@@ -91,6 +95,8 @@ class OnnxEngine:
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

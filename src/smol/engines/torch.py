@@ -46,8 +46,9 @@ def choose_device(wanted: str | None = None) -> str:
     if wanted in (None, "cpu"):
         return "cpu"
     accelerator = getattr(torch, "accelerator", None)  # From torch 2.6 on.
-    there = accelerator is not None and accelerator.is_available()
-    present = str(accelerator.current_accelerator()) if there else "cpu"
+    present = "cpu"
+    if accelerator is not None and accelerator.is_available():
+        present = str(accelerator.current_accelerator())
     if wanted == "auto" or str(wanted).partition(":")[0] == present:
         return present if wanted == "auto" else str(wanted)
     raise FailedPrecondition(f"device {wanted!r} is not there; this machine has {present!r}; use it, or 'auto'")
