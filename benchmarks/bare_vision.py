@@ -143,7 +143,8 @@ def main() -> int:
     load = load_detector if arguments.task == "detect" else load_classifier
     loop = load(arguments.model, threads=arguments.threads, spinning=not arguments.no_spinning)
     times = measure(loop, arguments.picture.read_bytes(), arguments.rounds)
-    result = {"task": arguments.task, "median_ms": round(statistics.median(times), 3), "min_ms": round(min(times), 3)}
+    median, least = round(statistics.median(times), 3), round(min(times), 3)
+    result = {"task": arguments.task, "median_ms": median, "min_ms": least}
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
 

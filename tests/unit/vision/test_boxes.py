@@ -97,7 +97,7 @@ def test_a_suppressed_box_suppresses_nothing() -> None:
 
 
 def test_no_more_than_asked_for_are_kept() -> None:
-    many = boxes(*[([i * 20, 0, i * 20 + 10, 10], 0.1 * i, 0) for i in range(1, 9)])
+    many = boxes(*[([i * 20.0, 0.0, i * 20.0 + 10, 10.0], 0.1 * i, 0) for i in range(1, 9)])
     assert suppress(many, 0.5, 3).scores.tolist() == pytest.approx([0.8, 0.7, 0.6])
 
 

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,9 @@ def halves(size: tuple[int, int] = (40, 20)) -> Image.Image:
     return image
 
 
-def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, file_format, **options)  # type: ignore[arg-type]
+    image.save(file, file_format, **options)
     return file.getvalue()
 
 
@@ -41,8 +42,8 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     )
 
 
-def near(pixel: object, colour: tuple[int, int, int], tolerance: int = 12) -> bool:
-    return bool(np.abs(np.subtract(pixel, colour)).max() <= tolerance)  # type: ignore[call-overload]
+def near(pixel: Any, colour: tuple[int, int, int], tolerance: int = 12) -> bool:
+    return bool(np.abs(np.subtract(pixel, colour)).max() <= tolerance)
 
 
 def peak_bytes() -> int:

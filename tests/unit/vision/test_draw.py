@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from smol.vision import annotate
@@ -14,8 +15,9 @@ def reopened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def changed(data: bytes) -> np.ndarray:  # type: ignore[type-arg]
-    return (np.asarray(reopened(data).convert("RGB")) != 128).any(axis=2)  # type: ignore[no-any-return]
+def changed(data: bytes) -> npt.NDArray[np.bool_]:
+    """Which pixels are not as grey as they were."""
+    return np.asarray((np.asarray(reopened(data).convert("RGB")) != 128).any(axis=2))
 
 
 def test_a_box_is_drawn_where_it_is_and_the_original_is_left_alone() -> None:

@@ -1,17 +1,34 @@
-"""The detectors once more, written plainly and on their own, to compare the vision unit with.
+"""The detect unit is as accurate on real photos as a plain reading of each model's description.
 
-Everything in float64, one class at a time, without any shortcut of `smol.vision`, which is not used.
+The reference is written on its own, in float64, one class at a time, without any shortcut of
+`smol.vision`, which it does not use. Average precision is COCO's, by pycocotools, where installed.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+import pytest
 from PIL import Image
+
+from smol.sdk import Attachment, Context
+from smol.sdk.context import Environment
+from smol.units.detect.unit import Detect
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+THRESHOLD = 0.05
+TOLERANCE = 0.01
+"""Of average precision, 0 to 1."""
 
 FloatArray = npt.NDArray[np.float64]
 Found = list[tuple[int, float, list[float]]]
@@ -74,7 +91,8 @@ def overlap(a: FloatArray, b: FloatArray) -> FloatArray:
     width = np.minimum(a[2], b[:, 2]) - np.maximum(a[0], b[:, 0])
     height = np.minimum(a[3], b[:, 3]) - np.maximum(a[1], b[:, 1])
     shared = np.clip(width, 0, None) * np.clip(height, 0, None)
-    return np.asarray(shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) - shared))
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+    return np.asarray(shared / (areas - shared))
 
 
 HEADS = {"nanodet-plus-m": (nanodet, 0.6), "yolox-nano": (yolox, 0.65), "fastestdet": (fastestdet, 0.45)}
@@ -124,3 +142,92 @@ class Reference:
         elif self.model == "fastestdet":
             pixels = pixels / 255
         return pixels.transpose(2, 0, 1)[None], scale_x, scale_y
+
+
+@pytest.fixture(scope="module")
+def average_precision(shared: Path) -> Callable[[Callable[[Path], Found]], float]:
+    """Run a detector over the photos; COCO AP, 0 to 1, for IoU from 0.5 to 0.95."""
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    folder = shared / "datasets" / "coco-val64"
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO(str(folder / "instances.json"))
+    ids = sorted(truth.cats)
+
+    def evaluate(detect: Callable[[Path], Found]) -> float:
+        results: list[dict[str, Any]] = []
+        for image in truth.imgs.values():
+            for kind, score, (x1, y1, x2, y2) in detect(folder / "images" / image["file_name"]):
+                box = [x1, y1, x2 - x1, y2 - y1]
+                results.append(
+                    {"image_id": image["id"], "category_id": ids[kind], "score": score, "bbox": box}
+                )
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = cocoeval.COCOeval(truth, truth.loadRes(results), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        return float(evaluation.stats[0])
+
+    return evaluate
+
+
+@pytest.fixture
+def unit_detector(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Callable[[Path], Found]]:
+    monkeypatch.setenv("SMOL_MODEL_MIRROR", str(shared / "models"))
+    log = logging.getLogger("smol.units.detect")
+    context = Context(Environment(unit="detect", log=log, data_dir=tmp_path, cache_dir=tmp_path))
+    unit = Detect()
+    asyncio.run(unit.provision(context))
+    names = (shared / "models" / "coco80_labels.txt").read_text().split("\n")
+
+    def detector(model: str) -> Callable[[Path], Found]:
+        def detect(path: Path) -> Found:
+            found = unit.image(Attachment.from_file(path), context, model=model, threshold=THRESHOLD)
+            return [
+                (names.index(item.label), item.score, [item.box.x1, item.box.y1, item.box.x2, item.box.y2])
+                for item in found.objects
+            ]
+
+        return detect
+
+    return detector
+
+
+@pytest.mark.parametrize(
+    ("model", "variant", "file", "lowest"),
+    [
+        ("nanodet-plus-m", "416", "nanodet_plus_m_416.onnx", 0.39),
+        ("yolox-nano", "416", "yolox_nano_416.onnx", 0.33),
+        ("fastestdet", "352", "fastestdet_352.onnx", 0.20),
+    ],
+)
+def test_the_unit_is_as_accurate_as_the_reference(
+    shared: Path,
+    average_precision: Callable[[Callable[[Path], Found]], float],
+    unit_detector: Callable[[str], Callable[[Path], Found]],
+    model: str,
+    variant: str,
+    file: str,
+    lowest: float,
+) -> None:
+    found = average_precision(unit_detector(f"{model}:{variant}"))
+    reference = Reference(shared / "models" / "detect" / file, model)
+    expected = average_precision(lambda path: reference.detect(path, THRESHOLD))
+    assert found == pytest.approx(expected, abs=TOLERANCE)
+    assert found > lowest
+
+
+@pytest.mark.parametrize(("variant", "measured"), [("416-int8", 0.385), ("320", 0.360), ("320-int8", 0.353)])
+def test_the_other_variants_are_as_accurate_as_when_they_were_measured(
+    average_precision: Callable[[Callable[[Path], Found]], float],
+    unit_detector: Callable[[str], Callable[[Path], Found]],
+    variant: str,
+    measured: float,
+) -> None:
+    """int8 arithmetic differs between processors, hence twice the tolerance."""
+    assert average_precision(unit_detector(f"nanodet-plus-m:{variant}")) == pytest.approx(
+        measured, abs=2 * TOLERANCE
+    )
