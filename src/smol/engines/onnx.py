@@ -8,14 +8,13 @@ workers on two cores somebody does.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smol.engines.engine import Array, TensorSpec, check_inputs, layout_of
+from smol.engines.heap import return_free_memory
 from smol.errors import DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class OnnxEngine:
             what = "the given bytes" if isinstance(source, bytes) else repr(source)
             raise DataLoss(f"ONNX Runtime can't load {what}: {_first_line(error)}") from error
         engine = cls(session)
-        _return_free_memory()
+        return_free_memory()
         return engine
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -91,7 +90,7 @@ class OnnxEngine:
         """Release the session."""
         if self._session is not None:
             self._session = None
-            _return_free_memory()
+            return_free_memory()
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:
@@ -116,9 +115,3 @@ def _spec(value: onnxruntime.NodeArg) -> TensorSpec:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _return_free_memory() -> None:
-    """Give back what loading left free in glibc's heap: 40 MiB with MobileNetV2. Elsewhere a no-op."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

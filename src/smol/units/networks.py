@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from smol.engines import Array, Engine
+from smol.engines import Array, Engine, share_one_heap
 from smol.engines.onnx import OnnxEngine
 from smol.engines.torch import TorchEngine
 from smol.errors import Cancelled, InvalidArgument, Unavailable, nearest
@@ -111,6 +111,7 @@ class Networks:
     @classmethod
     def from_context(cls, task: Literal["classify", "detect"], context: Context) -> Networks:
         """With the unit's settings and the models in the shared cache directory."""
+        share_one_heap()  # Before the threads start that calls will run in.
         return cls(task, context.settings, Store.from_environment(os.path.join(context.cache_dir, "models")))
 
     def get(self, name: str | None, context: Context) -> Network:
