@@ -60,12 +60,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     model: `NAME` or `NAME:VARIANT` instead of the catalog's first that can be had.
     threads: of one inference; 0 for two where there are two cores.
+    spin: let waiting threads burn their core; faster only where cores are idle.
     engine: what runs the model instead of the engine that the catalog names.
     max_megapixels: larger pictures are refused.
     """
 
     model: str | None = None
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    spin: bool = False
     engine: Literal["onnx", "torch"] | None = None
     max_megapixels: Annotated[float, Meta(gt=0, le=178)] = DEFAULT_MAX_PIXELS / 1e6
 
@@ -213,7 +215,7 @@ class Networks:
         if (self.settings.engine or variant.engine) == "torch":
             engine = TorchEngine.load(path, network=variant.network or None, threads=threads)
         else:
-            engine = OnnxEngine.load(path, threads=threads)
+            engine = OnnxEngine.load(path, threads=threads, spin=self.settings.spin)
         context.log.info("loaded %s:%s", model.name, variant.name)
         return Network(model, variant, engine, names)
 

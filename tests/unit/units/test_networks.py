@@ -10,7 +10,7 @@ import pytest
 
 from smol.errors import Cancelled, DataLoss, InvalidArgument, NotFound, Unavailable
 from smol.sdk import Context
-from smol.units.networks import MAX_LOADED, Network, Networks
+from smol.units.networks import MAX_LOADED, Network, Networks, Settings
 
 MakeContext = Callable[..., Context]
 
@@ -140,3 +140,8 @@ def test_the_listing_says_what_is_present_and_what_is_the_default(make_context: 
     assert [info.name for info in networks.listing() if info.present] == ["fastestdet"]
     assert [info.variant for info in networks.listing() if info.default] == ["416"]
     assert {info.licence for info in networks.listing()} == {"Apache-2.0", "BSD-3-Clause"}
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in Settings.__struct_fields__ if f"| `{name}` |" not in page] == []
