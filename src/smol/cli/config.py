@@ -39,9 +39,7 @@ def find(explicit: Path | None = None, environ: Mapping[str, str] | None = None)
             raise NotFound(f"{by} names {named}, which is not a file")
         return named.absolute()
     home = environ.get("SMOL_HOME")
-    user = (
-        Path(home).expanduser().absolute() if home else platformdirs.user_config_path("smol", appauthor=False)
-    )
+    user = Path(home).expanduser().absolute() if home else platformdirs.user_config_path("smol", appauthor=False)
     return next((path for path in (Path.cwd() / FILE_NAME, user / FILE_NAME) if path.is_file()), None)
 
 

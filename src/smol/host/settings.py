@@ -40,6 +40,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_deadline_seconds: a call that asks for more gets this.
     connections: clients at once.
     calls_per_connection: calls at once of one client.
+    cancel_grace_seconds: a worker that goes on with a call for so long after nobody waits for it is killed.
     """
 
     socket: Annotated[Path | None, msgspec.Meta(examples=["/run/smol/smol.sock"])] = None
@@ -58,6 +59,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_deadline_seconds: Seconds = 86_400.0
     connections: Count = 256
     calls_per_connection: Count = 256
+    cancel_grace_seconds: Seconds = 5.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for settings that contradict each other."""

@@ -125,6 +125,16 @@ class Channel(asyncio.BufferedProtocol):
     async def wait_closed(self) -> None:
         await asyncio.shield(self._closed)
 
+    def refuse(self, error: SmolError) -> None:
+        """Say why the connection ends, and hang up."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._error = self._error or error
+        if not transport.is_closing():
+            transport.writelines(self.session.refuse(error))
+            transport.close()
+
     # asyncio.BufferedProtocol -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,11 +151,11 @@ class Channel(asyncio.BufferedProtocol):
                     return
                 self._receive(frame)
         except SmolError as error:
-            self._refuse(error)
+            self.refuse(error)
         except Exception as error:
             # A bug in a handler must not leave a connection that nobody answers on.
             _log.exception("a message could not be handled")
-            self._refuse(Internal(f"{type(error).__name__}: {error}"))
+            self.refuse(Internal(f"{type(error).__name__}: {error}"))
 
     def eof_received(self) -> bool:
         return False
@@ -204,16 +214,6 @@ class Channel(asyncio.BufferedProtocol):
         if message.id > 0 and message.id not in self.session.serving and self.session.state is not State.NEW:
             self.session.serving[message.id] = 0
             self.try_send(error_message(message.id, Unimplemented(f"unknown message type {message.type!r}")))
-
-    def _refuse(self, error: SmolError) -> None:
-        """The other side broke the rules: say so, hang up."""
-        transport = self._transport
-        if transport is None:
-            return
-        self._error = self._error or error
-        if not transport.is_closing():
-            transport.writelines(self.session.refuse(error))
-            transport.close()
 
 
 def _length(buffer: Buffer) -> int:

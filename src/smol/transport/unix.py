@@ -9,14 +9,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from smol.errors import AlreadyExists, InvalidArgument, Unavailable
+from smol.errors import AlreadyExists, Unavailable
 from smol.protocol import Limits, Role
 from smol.transport.channel import Channel, Handler
 
-__all__ = ["SOCKET_PATH_BYTES", "connect", "from_socket", "listen"]
-
-SOCKET_PATH_BYTES = 107
-"""The longest path of a Unix socket on Linux (sun_path less its NUL)."""
+__all__ = ["connect", "from_socket", "listen"]
 
 
 async def connect(path: Path, handler: Handler, limits: Limits | None = None) -> Channel:
@@ -44,13 +41,8 @@ async def listen(path: Path, accept: Callable[[], Channel]) -> asyncio.Server:
     """Listen on a socket file of mode 0600; `accept` makes the channel of each connection.
 
     A socket file that a dead host left behind is replaced. Raises AlreadyExists when a live host
-    listens there, InvalidArgument when the path is too long.
+    listens there. The directory is the caller's to make.
     """
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
-        raise InvalidArgument(
-            f"socket path of {len(os.fsencode(path))} bytes, at most {SOCKET_PATH_BYTES}: {path}"
-        )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _answers(path):
         raise AlreadyExists(f"a host is already listening at {path}: stop it, or set another socket")
     with contextlib.suppress(FileNotFoundError):
