@@ -332,6 +332,8 @@ def test_a_check_names_what_is_wrong_with_an_interpreter(tmp_path: Path) -> None
     asyncio.run(check(Path(sys.executable), ["msgspec"]))
     with pytest.raises(FailedPrecondition, match="lacks absent-smol-test>=2"):
         asyncio.run(check(Path(sys.executable), ["absent-smol-test>=2"]))
+    with pytest.raises(FailedPrecondition, match=r"absent-\d+-x+"):
+        asyncio.run(check(Path(sys.executable), [f"absent-{number}-{'x' * 100}" for number in range(50)]))
     with pytest.raises(FailedPrecondition, match="cannot be run: No such file"):
         asyncio.run(check(tmp_path / "python", []))
 

@@ -40,9 +40,12 @@ POLL_SECONDS = 0.1
 CHECK_SECONDS = 60.0
 MONTH_SECONDS = 30 * 86_400.0
 
-CHECK = (
-    "import json, sys; from smol.host.requirements import missing; print(json.dumps(missing(sys.argv[1:])))"
-)
+CHECK = """
+import sys
+from smol.host.requirements import missing
+for each in missing(sys.argv[1:]):
+    print("lacks", each)
+"""
 
 
 def _silent(line: str) -> None:
@@ -58,7 +61,7 @@ async def check(python: Path, requirements: Sequence[str]) -> None:
         [str(python), "-P", "-c", CHECK, *requirements],
         cwd=python.parent, environ=_environ(os.environ), timeout_seconds=CHECK_SECONDS, progress=_silent,
     )  # fmt: skip
-    unmet = json.loads(lines[-1])
+    unmet = [line.removeprefix("lacks ") for line in lines if line.startswith("lacks ")]
     if unmet:
         raise FailedPrecondition(f"{python} lacks {', '.join(unmet)}", missing=unmet)
 
