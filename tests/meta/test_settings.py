@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
+import msgspec
 import pytest
 
 from smol.cli.environment import VARIABLES, settings_by_variable
@@ -30,6 +33,16 @@ def test_no_documented_setting_is_missing(kind: type) -> None:
 def test_every_key_of_a_manifest_is_documented() -> None:
     # restart_period_seconds is told of under max_restarts
     assert set(Manifest.__struct_fields__) - set(documented(Manifest)) == {"restart_period_seconds"}
+
+
+def test_the_page_on_manifests_names_exactly_the_keys_and_choices_there_are() -> None:
+    page = (ROOT / "docs/reference/unit-toml.md").read_text()
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(Manifest) if field.name != "path"}
+    assert set(rows) == set(fields)
+    for key, field in fields.items():
+        if get_origin(field.type) is Literal:
+            assert tuple(re.findall(r"`([^`]+)`", rows[key])) == get_args(field.type)
 
 
 def test_every_variable_is_documented_and_belongs_to_one_setting() -> None:
