@@ -109,9 +109,7 @@ class Environments:
                 await self._make(home, wanted, lacking, lock, progress)
         return _python(home)
 
-    async def prune(
-        self, used: Iterable[Sequence[str]], *, unused_seconds: float = MONTH_SECONDS
-    ) -> list[Path]:
+    async def prune(self, used: Iterable[Sequence[str]], *, unused_seconds: float = MONTH_SECONDS) -> list[Path]:
         """Remove environments; returns those removed.
 
         Kept are those for a requirement set in `used`, those that were asked for within

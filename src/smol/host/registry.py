@@ -178,7 +178,7 @@ class _Listener:
 
 def _fingerprint(manifest: Manifest) -> str:
     """Changes when the version of Smol, the manifest or any file beside it does."""
-    digest = hashlib.sha256(f"{__version__} {msgspec.json.encode(manifest)!r}".encode())
+    digest = hashlib.sha256(f"{__version__} {manifest!r}".encode())
     for path, status in _files(manifest.path):
         digest.update(f"{path} {status.st_mtime_ns} {status.st_size}\n".encode())
     return digest.hexdigest()[:24]

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from smol.errors import (
     Cancelled,
     FailedPrecondition,
@@ -69,6 +71,10 @@ class Worker(Link):
     """
 
     def __init__(self, units: Sequence[tuple[str, str, Unit, Environment]], threads: int) -> None:
+        units = [
+            (name, version, unit, structs.replace(environment, link=self))
+            for name, version, unit, environment in units
+        ]
         self._units = units
         self._operations: dict[str, tuple[Operation, Environment]] = {}
         self.descriptions = []
