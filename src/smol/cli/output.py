@@ -53,7 +53,7 @@ def render_table(records: Sequence[Mapping[str, Json]]) -> str:
     """Records as aligned columns; a column that is empty everywhere is left out."""
     columns = [
         key for key in dict.fromkeys(name for record in records for name in record)
-        if any(record.get(key) not in (None, "", [], {}) for record in records)
+        if not all(record.get(key) in (None, "", [], {}) for record in records)
     ]  # fmt: skip
     rows = [[_cell(record.get(key), key) for key in columns] for record in records]
     numeric = [all(isinstance(record.get(key), int | float | None) for record in records) for key in columns]

@@ -15,6 +15,7 @@ from smol.cli.session import current_options
 from smol.cli.settings import Settings
 from smol.host.host import Host
 from smol.host.host import serve as serve_host
+from smol.host.zygote import Zygote
 from smol.sdk.worker import configure_logging, new_event_loop
 
 __all__ = ["serve"]
@@ -40,8 +41,9 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
             os.write(ready_fd, b"1")
             os.close(ready_fd)
 
+    zygote = Zygote.fork()  # Before anything that a worker should not see, or can't share.
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve_host(settings.host, settings.units, ready))
+        runner.run(serve_host(settings.host, settings.units, zygote, ready))
 
 
 def _watch_input(host: Host) -> None:

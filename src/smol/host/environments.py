@@ -249,7 +249,7 @@ async def _locked(home: Path, waiting: Callable[[], None] | None = None) -> Asyn
     if descriptor is None and waiting is not None:
         waiting()
         # flock(2) tells nobody when it is free, and a thread blocked in it could not be cancelled.
-        while (descriptor := _try_lock(path)) is None:  # noqa: ASYNC110
+        while (descriptor := _try_lock(path)) is None:
             await asyncio.sleep(POLL_SECONDS)
     try:
         yield descriptor

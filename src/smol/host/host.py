@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from smol.errors import ResourceExhausted, SmolError
@@ -23,7 +23,7 @@ from smol.host.registry import Registry
 from smol.host.settings import HostSettings, locations_of
 from smol.host.supervisor import Supervisor
 from smol.host.worker import HostedWorker
-from smol.host.zygote import become_subreaper
+from smol.host.zygote import Zygote, become_subreaper
 from smol.locations import own_directory
 from smol.protocol import Role
 from smol.sdk import Unit
@@ -38,7 +38,9 @@ _log = logging.getLogger("smol.host")
 class Host:
     """One host. `start` it, `wait` for a signal or `request_stop`, then `stop` it."""
 
-    def __init__(self, settings: HostSettings, unit_settings: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, settings: HostSettings, unit_settings: Mapping[str, dict[str, Any]], zygote: Zygote | None = None
+    ) -> None:
         self.settings = settings
         self.locations = locations_of(settings)
         limits = BusLimits(
@@ -47,7 +49,7 @@ class Host:
             max_deadline_seconds=settings.max_deadline_seconds,
             cancel_grace_seconds=settings.cancel_grace_seconds,
         )
-        self.launcher = Launcher()
+        self.launcher = Launcher(zygote)
         self.bus = Bus(limits, self._end_stuck)
         self.supervisor = Supervisor(
             self.bus,
@@ -71,7 +73,6 @@ class Host:
     async def start(self) -> None:
         """Listen and start what is to run always. Raises SmolError when that can't be."""
         become_subreaper()
-        self.launcher.start()
         own_directory(self.locations.socket.parent)
         self._server = await listen(self.locations.socket, self._accept)
         lifecycle = Lifecycle(
@@ -155,6 +156,7 @@ class Host:
             data_dir=self.locations.data / "units" / name,
             cache_dir=self.locations.cache,
         )
+        self.registry.residents[name] = unit
         self.supervisor.admit(manifest, lambda worker: ResidentPlan([(name, unit, environment)]))
 
     def _end_stuck(self, worker: HostedWorker, operation: str) -> None:
@@ -182,9 +184,17 @@ class Host:
             await asyncio.sleep(seconds)
 
 
-async def serve(settings: HostSettings, unit_settings: Mapping[str, dict[str, Any]], ready: Any = None) -> None:
-    """Run a host until SIGTERM or SIGINT. ready: called once it serves."""
-    host = Host(settings, unit_settings)
+async def serve(
+    settings: HostSettings,
+    unit_settings: Mapping[str, dict[str, Any]],
+    zygote: Zygote | None = None,
+    ready: Callable[[Host], None] | None = None,
+) -> None:
+    """Run a host until SIGTERM or SIGINT.
+
+    zygote: forked before the event loop started; else one is executed. ready: called once it serves.
+    """
+    host = Host(settings, unit_settings, zygote)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.request_stop)

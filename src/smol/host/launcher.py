@@ -12,15 +12,13 @@ import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
 from smol.errors import Unavailable
-from smol.host.zygote import REQUEST_BYTES, LaunchRequest
+from smol.host.zygote import REQUEST_BYTES, LaunchRequest, Zygote
 from smol.sdk.worker import WorkerSpec
 
 __all__ = ["Launcher", "Process"]
@@ -90,30 +88,24 @@ class Process:
 class Launcher:
     """Owns the zygote, and replaces it when it dies; workers it had forked live on."""
 
-    def __init__(self) -> None:
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+    def __init__(self, zygote: Zygote | None = None) -> None:
+        self._zygote: Zygote | None = None
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._loop = asyncio.get_running_loop()
+        if zygote is not None:
+            self._take(zygote)
 
     @property
     def zygote_pid(self) -> int | None:
         return self._zygote.pid if self._zygote is not None else None
 
-    def start(self) -> None:
-        """Start the zygote; it takes requests at once and answers when it is warm."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._zygote = subprocess.Popen(
-                [sys.executable, "-m", "smol.host.zygote", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                process_group=0,
-            )
-        ours.setblocking(False)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
-        self._control = ours
-        self._loop.add_reader(ours.fileno(), self._receive)
+    def _take(self, zygote: Zygote) -> Zygote:
+        """Use a zygote; it takes requests at once and answers when it is warm."""
+        zygote.control.setblocking(False)
+        zygote.control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
+        self._loop.add_reader(zygote.control.fileno(), self._receive)
+        self._zygote = zygote
+        return zygote
 
     async def launch(
         self, spec: WorkerSpec, argv: Sequence[str] = (), directory: str = ""
@@ -123,14 +115,12 @@ class Launcher:
         data = msgspec.json.encode(request)
         if len(data) > REQUEST_BYTES:
             raise Unavailable(f"worker {spec.name!r} has settings of {len(data)} bytes, at most {REQUEST_BYTES}")
-        if self._control is None:
-            self.start()
+        zygote = self._zygote or self._take(Zygote.execute())
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 answer: asyncio.Future[int] = self._loop.create_future()
-                assert self._control is not None
-                socket.send_fds(self._control, [data], [theirs.fileno()])
+                socket.send_fds(zygote.control, [data], [theirs.fileno()])
                 self._waiting.append(answer)
             async with asyncio.timeout(_LAUNCH_TIMEOUT_SECONDS):
                 pid = await answer
@@ -152,9 +142,9 @@ class Launcher:
         self._lose_zygote()
 
     def _receive(self) -> None:
-        assert self._control is not None
+        assert self._zygote is not None
         try:
-            data = self._control.recv(64)
+            data = self._zygote.control.recv(64)
         except BlockingIOError:
             return
         except OSError:
@@ -174,13 +164,9 @@ class Launcher:
             answer.set_result(pid)
 
     def _lose_zygote(self) -> None:
-        if self._control is not None:
-            self._loop.remove_reader(self._control.fileno())
-            self._control.close()
-            self._control = None
         if self._zygote is not None:
-            self._zygote.kill()
-            self._zygote.wait()
+            self._loop.remove_reader(self._zygote.control.fileno())
+            self._zygote.end()
             self._zygote = None
         waiting, self._waiting = self._waiting, deque()
         for answer in waiting:

@@ -26,6 +26,8 @@ from smol.host.supervisor import Supervisor
 from smol.host.worker import HostedWorker
 from smol.protocol import Buffer
 from smol.protocol.messages import Error, Hello, Message, UnitDescription, to_error
+from smol.sdk import Unit
+from smol.sdk.schema import describe, operations_of
 from smol.transport import Channel
 
 __all__ = ["Registry"]
@@ -36,7 +38,10 @@ _FINGERPRINT_FILES = 2000
 
 
 class Registry:
-    """Units by name. broken: those that were found and can't be used, by the place they were found at."""
+    """Units by name. broken: those that were found and can't be used, by the place they were found at.
+
+    residents: units that live in the host, by name.
+    """
 
     def __init__(self, bus: Bus, supervisor: Supervisor, workshop: Workshop) -> None:
         self._bus = bus
@@ -46,6 +51,7 @@ class Registry:
         self._described: dict[str, tuple[str, UnitDescription]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
         self.broken: dict[str, Broken] = {}
+        self.residents: dict[str, Unit] = {}
 
     def discover(self, directories: Sequence[Path]) -> None:
         """Register every unit that can be found; what is wrong with the others is kept and logged."""
@@ -56,10 +62,15 @@ class Registry:
             self.broken[broken.where] = broken
             _log.warning("unit %s can't be used: %s", broken.name, broken.error)
 
-    def add(self, directory: Path) -> Manifest:
+    async def add(self, directory: Path) -> Manifest:
         """Register the unit in a directory. Raises what is wrong with it, and then nothing has changed."""
         manifest = Manifest.from_directory(directory)
         self._register(manifest)
+        try:
+            await self.describe(manifest.name)
+        except SmolError:
+            await self._supervisor.dismiss(manifest.name, Unavailable("the unit can't be loaded"))
+            raise
         self.broken.pop(str(manifest.path), None)
         self._bus.topics.announce("host.unit", {"unit": manifest.name, "change": "added"})
         return manifest
@@ -99,9 +110,8 @@ class Registry:
     async def describe(self, name: str) -> UnitDescription:
         """What a unit offers, without starting it if its files have been seen before."""
         manifest = self.manifest(name)
-        worker = self._bus.services[name].worker
-        if name in worker.descriptions and worker.ready:
-            return worker.descriptions[name]
+        if manifest.path is None:
+            return self._resident(name)
         async with self._turns.setdefault(name, asyncio.Lock()):
             fingerprint = await asyncio.to_thread(_fingerprint, manifest)
             known = self._described.get(name)
@@ -114,6 +124,11 @@ class Registry:
                 _write(file, description)
             self._described[name] = fingerprint, description
             return description
+
+    def _resident(self, name: str) -> UnitDescription:
+        """Units that live in the host describe themselves; they are loaded anyway."""
+        unit = self.residents[name]
+        return describe(unit, name, __version__, operations_of(unit, name).values(), schemas=True)
 
     def _try_register(self, manifest: Manifest) -> Broken | None:
         try:

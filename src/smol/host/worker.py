@@ -20,7 +20,7 @@ from smol.host.launcher import Process
 from smol.policy.lifecycle import Change, WorkerState, advance
 from smol.policy.restart import RestartHistory, RestartPolicy
 from smol.protocol import PROTOCOL_VERSION
-from smol.protocol.messages import Drain, Hello, Ping, UnitDescription, Welcome
+from smol.protocol.messages import Drain, Hello, Ping, Welcome
 
 __all__ = ["HostedWorker", "PlanFor", "WorkerPlan"]
 
@@ -63,7 +63,6 @@ class HostedWorker:
         self.starts = 0
         self.crashes = 0
         self.ready_seconds = 0.0
-        self.descriptions: dict[str, UnitDescription] = {}
         self.connection: Connection | None = None
         self.process: Process | None = None
         self._bus = bus
@@ -241,7 +240,6 @@ class HostedWorker:
         expected = {service.manifest.name for service in self.services}
         if served != expected:
             raise Internal(f"it serves {sorted(served) or 'no unit'}, its manifest says {sorted(expected)}")
-        self.descriptions = {unit.name: unit for unit in hello.units}
         self._idempotent = frozenset(
             f"{unit.name}.{operation.name}" for unit in hello.units for operation in unit.operations
             if operation.idempotent

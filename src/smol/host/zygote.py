@@ -10,6 +10,7 @@ ends when its connection to the host closes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -21,9 +22,10 @@ import time
 
 import msgspec
 
+from smol.host.warmth import warm_up
 from smol.sdk.worker import FD_VARIABLE, SPEC_VARIABLE, WorkerSpec, run_worker
 
-__all__ = ["LaunchRequest", "become_subreaper", "die_with_parent", "main"]
+__all__ = ["LaunchRequest", "Zygote", "become_subreaper", "die_with_parent", "main"]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -56,17 +58,65 @@ def _prctl(option: int, value: int) -> bool:
     return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
 
 
+class Zygote:
+    """A running zygote, as its host sees it. control: where requests go and answers come from."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self.control = control
+
+    @classmethod
+    def fork(cls) -> Zygote:
+        """Fork one from this process, with which it then shares memory.
+
+        For a process that has no thread, no event loop and nothing to hide yet.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        host = os.getpid()
+        gc.collect()
+        gc.freeze()  # A collection would otherwise touch, and so copy, every page that both share.
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            os._exit(_serve(theirs, host))
+        theirs.close()
+        return cls(pid, ours)
+
+    @classmethod
+    def execute(cls) -> Zygote:
+        """Start one from scratch, in place of one that died."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            arguments = [sys.executable, "-m", "smol.host.zygote", str(theirs.fileno()), str(os.getpid())]
+            pid = os.posix_spawn(sys.executable, arguments, os.environ)
+        return cls(pid, ours)
+
+    def end(self) -> None:
+        """Kill it; the workers it forked live on."""
+        self.control.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
 def main() -> int:
-    """Serve launch requests on the descriptor named as the first argument, until it closes."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    parent = int(sys.argv[2])
+    """Entry of a zygote that was executed: the descriptor of its socket and the host's process id follow."""
+    return _serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+
+
+def _serve(control: socket.socket, host: int) -> int:
+    """Answer launch requests until the host closes its end."""
+    os.setpgid(0, 0)  # Signals from a terminal are for the host.
     die_with_parent()
-    if os.getppid() != parent:
+    if os.getppid() != host:
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    warm_up()
     gc.collect()
-    gc.freeze()  # A collection in a worker would otherwise touch, and so copy, every page it inherits.
+    gc.freeze()  # As when forked from the host: for the workers.
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
         if not data:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -29,80 +29,85 @@ _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 class Operation:
     """One operation of a unit, ready to be called.
 
-    description: what its callers are told; streaming: whether it is an async generator;
-    threaded: whether it runs in a thread.
+    streaming: whether it is an async generator; threaded: whether it runs in a thread.
+    context_parameter: the parameter that takes the call's context, if there is one.
     """
 
     def __init__(self, unit: str, method: Callable[..., Any]) -> None:
+        """Raises TypeError when its annotations can't be used."""
         function = inspect.unwrap(method)
-        flags: Flags = getattr(function, OPERATION_ATTRIBUTE)
-        name = function.__name__
-        where = f"{unit}.{name}"
-        hints = _hints(function, where)
-        returned = hints.pop("return", None)
-        summary, description, documented = parse_docstring(inspect.getdoc(function) or "")
+        self.name: str = function.__name__
         self.method = method
+        self.flags: Flags = getattr(function, OPERATION_ATTRIBUTE)
         self.streaming = inspect.isasyncgenfunction(function)
         self.threaded = not self.streaming and not inspect.iscoroutinefunction(function)
+        self._where = f"{unit}.{self.name}"
+        hints = _hints(function, self._where)
+        self._returned = hints.pop("return", None)
+        self._documentation = parse_docstring(inspect.getdoc(function) or "")
         self.context_parameter = next((key for key, hint in hints.items() if hint is Context), None)
-        self.input = _input_type(where, function, hints, documented)
-        self._uses_attachments = False
-        self.description = OperationDescription(
-            name=name,
-            summary=summary,
-            description=description,
-            input=self._schema(self.input, where),
-            output=self._schema(_item_type(returned) if self.streaming else returned, where),
-            streaming=self.streaming,
-            idempotent=flags.idempotent,
-            read_only=flags.read_only,
-            destructive=flags.destructive,
-        )
-        self._fields = self.input.__struct_fields__
+        self.input = _input_type(self._where, function, hints, self._documentation[2])
         self._decoder = msgspec.json.Decoder(self.input)
 
     def decode(self, data: msgspec.Raw, attachments: Sequence[Attachment]) -> dict[str, Any]:
         """The arguments in `data`, checked. Raises InvalidArgument naming the argument that is wrong."""
         try:
-            if not self._uses_attachments:
-                arguments = self._decoder.decode(data)
-            else:
+            if attachments:
                 arguments = msgspec.json.decode(
                     data, type=self.input, dec_hook=lambda kind, value: _restore(kind, value, attachments)
                 )
+            else:
+                arguments = self._decoder.decode(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise InvalidArgument(self._explain(str(error))) from None
-        return {name: getattr(arguments, name) for name in self._fields}
+        return {name: getattr(arguments, name) for name in self.input.__struct_fields__}
+
+    def describe(self, *, schemas: bool) -> OperationDescription:
+        """What its callers are told. schemas: with input and output, which cost a worker memory.
+
+        Raises TypeError when its types have no schema.
+        """
+        summary, description, _ = self._documentation
+        return OperationDescription(
+            name=self.name,
+            summary=summary,
+            description=description,
+            input=self._schema(self.input) if schemas else {},
+            output=self._schema(_item_type(self._returned) if self.streaming else self._returned)
+            if schemas
+            else {},
+            streaming=self.streaming,
+            idempotent=self.flags.idempotent,
+            read_only=self.flags.read_only,
+            destructive=self.flags.destructive,
+        )
 
     def _explain(self, text: str) -> str:
+        fields = self.input.__struct_fields__
         text = text.replace(" - at `$.", " in argument `").replace(" - at `$`", "")
         unknown = _UNKNOWN_FIELD.search(text)
         if unknown is not None and " in argument " not in text:
-            known = ", ".join(self._fields) or "none"
-            return f"unknown argument {unknown[1]!r}{nearest(unknown[1], self._fields)}; known: {known}"
+            known = ", ".join(fields) or "none"
+            return f"unknown argument {unknown[1]!r}{nearest(unknown[1], fields)}; known: {known}"
         if text.startswith("Object missing required field `"):
             return text.replace("Object missing required field", "missing argument")
         return text
 
-    def _schema(self, kind: Any, where: str) -> dict[str, Json]:
-        def attachment_schema(custom: type) -> dict[str, Json]:
-            if custom is not Attachment:
-                raise TypeError(f"{where}: {custom!r} has no schema; use JSON types, msgspec.Struct or Attachment")
-            self._uses_attachments = True
-            return {
-                "type": "object",
-                "x-smol-attachment": True,
-                "properties": {PLACEHOLDER: {"type": "integer", "minimum": 0}},
-                "required": [PLACEHOLDER],
-            }
-
-        uses = self._uses_attachments
-        schema: dict[str, Json] = _inline(msgspec.json.schema(kind, schema_hook=attachment_schema))
-        if kind is not self.input:
-            self._uses_attachments = uses  # Results are encoded, never decoded, here.
+    def _schema(self, kind: Any) -> dict[str, Json]:
+        schema = _inline(msgspec.json.schema(kind, schema_hook=self._schema_of_custom))
         if '"contentEncoding"' in msgspec.json.encode(schema).decode():
-            raise TypeError(f"{where}: bytes can't be part of JSON; annotate them as Attachment")
+            raise TypeError(f"{self._where}: bytes can't be part of JSON; annotate them as Attachment")
         return schema
+
+    def _schema_of_custom(self, kind: type) -> dict[str, Json]:
+        if kind is not Attachment:
+            raise TypeError(f"{self._where}: {kind!r} has no schema; use JSON types, msgspec.Struct or Attachment")
+        return {
+            "type": "object",
+            "x-smol-attachment": True,
+            "properties": {PLACEHOLDER: {"type": "integer", "minimum": 0}},
+            "required": [PLACEHOLDER],
+        }
 
 
 def operations_of(unit: Unit, name: str) -> dict[str, Operation]:
@@ -110,13 +115,17 @@ def operations_of(unit: Unit, name: str) -> dict[str, Operation]:
     methods = (getattr(unit, key) for key, value in inspect.getmembers_static(type(unit), callable)
                if hasattr(value, OPERATION_ATTRIBUTE))  # fmt: skip
     operations = [Operation(name, method) for method in methods]
-    return {operation.description.name: operation for operation in operations}
+    return {operation.name: operation for operation in operations}
 
 
-def describe(unit: Unit, name: str, version: str, operations: dict[str, Operation]) -> UnitDescription:
-    """What a unit tells its host."""
+def describe(
+    unit: Unit, name: str, version: str, operations: Iterable[Operation], *, schemas: bool
+) -> UnitDescription:
+    """What a unit tells its host. Raises TypeError when an operation can't be described."""
     summary = (inspect.getdoc(type(unit)) or "").partition("\n")[0]
-    return UnitDescription(name, version, summary, [operation.description for operation in operations.values()])
+    return UnitDescription(
+        name, version, summary, [operation.describe(schemas=schemas) for operation in operations]
+    )
 
 
 def parse_docstring(text: str) -> tuple[str, str, dict[str, str]]:

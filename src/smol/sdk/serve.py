@@ -35,6 +35,7 @@ from smol.protocol.messages import (
     Progress,
     Publish,
     Result,
+    UnitDescription,
     Welcome,
     error_message,
 )
@@ -77,10 +78,8 @@ class Worker(Link):
         ]
         self._units = units
         self._operations: dict[str, tuple[Operation, Environment]] = {}
-        self.descriptions = []
-        for name, version, unit, environment in units:
+        for name, _, unit, environment in units:
             operations = operations_of(unit, name)
-            self.descriptions.append(describe(unit, name, version, operations))
             self._operations |= {f"{name}.{key}": (value, environment) for key, value in operations.items()}
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="smol")
         self._loop = asyncio.get_running_loop()
@@ -102,7 +101,7 @@ class Worker(Link):
         try:
             if not describe_only:
                 await self._prepare()
-            channel.send(Hello(protocol=PROTOCOL_VERSION, units=self.descriptions))
+            channel.send(Hello(protocol=PROTOCOL_VERSION, units=self._describe(schemas=describe_only)))
             await self._welcomed
             if not describe_only:
                 for name, _, unit, environment in self._units:
@@ -113,6 +112,16 @@ class Worker(Link):
             raise
         finally:
             await self._close()
+
+    def _describe(self, *, schemas: bool) -> list[UnitDescription]:
+        descriptions = []
+        for name, version, unit, _ in self._units:
+            operations = [value for key, (value, _) in self._operations.items() if key.startswith(f"{name}.")]
+            try:
+                descriptions.append(describe(unit, name, version, operations, schemas=schemas))
+            except TypeError as error:
+                raise FailedPrecondition(f"unit {name!r} can't be described: {error}") from None
+        return descriptions
 
     async def _prepare(self) -> None:
         for name, _, unit, environment in self._units:

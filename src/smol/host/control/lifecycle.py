@@ -154,7 +154,7 @@ class Lifecycle(Unit):
             raise InvalidArgument(
                 f"{path!r} is a relative path; the host can't know from where: give an absolute one"
             )
-        manifest = self._registry.add(Path(path))
+        manifest = await self._registry.add(Path(path))
         return next(entry for entry in await self.units() if entry.name == manifest.name)
 
     @operation(destructive=True)
