@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -39,20 +39,24 @@ class Operation:
         name = function.__name__
         where = f"{unit}.{name}"
         hints = _hints(function, where)
-        returned = hints.pop("return", None)
-        summary, description, documented = parse_docstring(inspect.getdoc(function) or "")
+        if "return" not in hints:
+            raise TypeError(f"{where}: the result needs an annotation; -> None if there is none")
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(f"{where}: a streaming operation is an async generator: 'async def' with 'yield'")
+        returned = hints.pop("return")
+        summary, description, documented = parse_docstring(inspect.getdoc(function) or "", hints)
         self.method = method
         self.streaming = inspect.isasyncgenfunction(function)
         self.threaded = not self.streaming and not inspect.iscoroutinefunction(function)
         self.context_parameter = next((key for key, hint in hints.items() if hint is Context), None)
-        self.input = _input_type(where, function, hints, documented)
+        self.input = _input_type(where, method, hints, documented)
         self._uses_attachments = False
         self.description = OperationDescription(
             name=name,
             summary=summary,
             description=description,
             input=self._schema(self.input, where),
-            output=self._schema(_item_type(returned) if self.streaming else returned, where),
+            output=self._schema(_item_type(returned, where) if self.streaming else returned, where),
             streaming=self.streaming,
             idempotent=flags.idempotent,
             read_only=flags.read_only,
@@ -75,19 +79,19 @@ class Operation:
         return {name: getattr(arguments, name) for name in self._fields}
 
     def _explain(self, text: str) -> str:
+        if text.startswith("Object missing required field `") and " - at " not in text:
+            return text.replace("Object missing required field", "missing argument")
         text = text.replace(" - at `$.", " in argument `").replace(" - at `$`", "")
         unknown = _UNKNOWN_FIELD.search(text)
         if unknown is not None and " in argument " not in text:
             known = ", ".join(self._fields) or "none"
             return f"unknown argument {unknown[1]!r}{nearest(unknown[1], self._fields)}; known: {known}"
-        if text.startswith("Object missing required field `"):
-            return text.replace("Object missing required field", "missing argument")
         return text
 
     def _schema(self, kind: Any, where: str) -> dict[str, Json]:
         def attachment_schema(custom: type) -> dict[str, Json]:
             if custom is not Attachment:
-                raise TypeError(f"{where}: {custom!r} has no schema; use JSON types, msgspec.Struct or Attachment")
+                raise TypeError(f"{custom!r} has no schema; use JSON types, msgspec.Struct or Attachment")
             self._uses_attachments = True
             return {
                 "type": "object",
@@ -97,7 +101,10 @@ class Operation:
             }
 
         uses = self._uses_attachments
-        schema: dict[str, Json] = _inline(msgspec.json.schema(kind, schema_hook=attachment_schema))
+        try:
+            schema: dict[str, Json] = _inline(msgspec.json.schema(kind, schema_hook=attachment_schema))
+        except TypeError as error:
+            raise TypeError(f"{where}: {error}") from error
         if kind is not self.input:
             self._uses_attachments = uses  # Results are encoded, never decoded, here.
         if '"contentEncoding"' in msgspec.json.encode(schema).decode():
@@ -119,8 +126,8 @@ def describe(unit: Unit, name: str, version: str, operations: dict[str, Operatio
     return UnitDescription(name, version, summary, [operation.description for operation in operations.values()])
 
 
-def parse_docstring(text: str) -> tuple[str, str, dict[str, str]]:
-    """Summary (the first paragraph on one line), the rest, and what is said of each parameter."""
+def parse_docstring(text: str, parameters: Collection[str]) -> tuple[str, str, dict[str, str]]:
+    """Summary (the first paragraph on one line), the rest, and what is said of each of `parameters`."""
     head, _, tail = text.partition("\n\n")
     summary = " ".join(head.split())
     kept: list[str] = []
@@ -128,7 +135,7 @@ def parse_docstring(text: str) -> tuple[str, str, dict[str, str]]:
     current: str | None = None
     for line in tail.splitlines():
         parameter = _PARAMETER.match(line)
-        if parameter is not None:
+        if parameter is not None and parameter[1] in parameters:
             current = parameter[1]
             documented[current] = parameter[2].strip()
         elif current is not None and line.strip():
@@ -147,12 +154,14 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
 
 
 def _input_type(
-    where: str, function: Callable[..., Any], hints: dict[str, Any], documented: dict[str, str]
+    where: str, method: Callable[..., Any], hints: dict[str, Any], documented: dict[str, str]
 ) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in inspect.signature(method).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{where}: *{name} has no schema; name each parameter")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"{where}: {name!r} is positional only; arguments are passed by name")
         if name not in hints:
             raise TypeError(f"{where}: parameter {name!r} needs an annotation")
         if hints[name] is Context:
@@ -164,14 +173,16 @@ def _input_type(
             fields.append((name, kind))
         else:
             fields.append((name, kind, parameter.default))
-    # Named `_Input` rather than after the operation: it shows in no message, only in schemas.
-    return msgspec.defstruct("Input", fields, kw_only=True, forbid_unknown_fields=True, module=__name__)
+    try:
+        return msgspec.defstruct("Input", fields, kw_only=True, forbid_unknown_fields=True, module=__name__)
+    except TypeError as error:  # A default that all calls would share.
+        raise TypeError(f"{where}: {error}") from error
 
 
-def _item_type(returned: Any) -> Any:
+def _item_type(returned: Any, where: str) -> Any:
     if get_origin(returned) in (collections.abc.AsyncIterator, collections.abc.AsyncGenerator):
         return get_args(returned)[0]
-    raise TypeError(f"a streaming operation returns AsyncIterator[...], not {returned!r}")
+    raise TypeError(f"{where}: a streaming operation returns AsyncIterator[...], not {returned!r}")
 
 
 def _restore(kind: type, value: Json, attachments: Sequence[Attachment]) -> Any:

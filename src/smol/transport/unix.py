@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +44,7 @@ async def listen(path: Path, accept: Callable[[], Channel]) -> asyncio.Server:
     """Listen on a socket file of mode 0600; `accept` makes the channel of each connection.
 
     A socket file that a dead host left behind is replaced. Raises AlreadyExists when a live host
-    listens there, InvalidArgument when the path is too long.
+    listens there, InvalidArgument when the path is too long or something else than a socket.
     """
     if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
         raise InvalidArgument(
@@ -53,7 +53,9 @@ async def listen(path: Path, accept: Callable[[], Channel]) -> asyncio.Server:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _answers(path):
         raise AlreadyExists(f"a host is already listening at {path}: stop it, or set another socket")
-    with contextlib.suppress(FileNotFoundError):
+    if os.path.lexists(path):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise InvalidArgument(f"{path} is not a socket: it stays as it is, set another path")
         path.unlink()
     mask = os.umask(0o177)
     try:
@@ -64,8 +66,11 @@ async def listen(path: Path, accept: Callable[[], Channel]) -> asyncio.Server:
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            return True  # Somebody listens, and is too busy to accept.
         except OSError:
             return False
     return True
