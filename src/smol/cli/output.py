@@ -37,9 +37,8 @@ def print_result(value: Json) -> None:
 
 def _print_record(record: Mapping[str, Json]) -> None:
     simple = {key: item for key, item in record.items() if not _is_table(item) and item is not None}
-    for key, item in record.items():
-        if _is_table(item):
-            click.echo(render_table(item))
+    for table in filter(_is_table, record.values()):
+        click.echo(render_table(table))
     width = max((len(key) for key in simple), default=0)
     for key, item in simple.items():
         click.echo(f"{key + ':':<{width + 1}} {_cell(item)}")

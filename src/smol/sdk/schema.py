@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -43,10 +43,16 @@ class Operation:
         self.threaded = not self.streaming and not inspect.iscoroutinefunction(function)
         self._where = f"{unit}.{self.name}"
         hints = _hints(function, self._where)
-        self._returned = hints.pop("return", None)
-        self._documentation = parse_docstring(inspect.getdoc(function) or "")
+        if "return" not in hints:
+            raise TypeError(f"{self._where}: the result needs an annotation; -> None if there is none")
+        if inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"{self._where}: a streaming operation is an async generator: 'async def' with 'yield'"
+            )
+        self._returned = hints.pop("return")
+        self._documentation = parse_docstring(inspect.getdoc(function) or "", hints)
         self.context_parameter = next((key for key, hint in hints.items() if hint is Context), None)
-        self.input = _input_type(self._where, function, hints, self._documentation[2])
+        self.input = _input_type(self._where, method, hints, self._documentation[2])
         self._decoder = msgspec.json.Decoder(self.input)
 
     def decode(self, data: msgspec.Raw, attachments: Sequence[Attachment]) -> dict[str, Any]:
@@ -73,7 +79,7 @@ class Operation:
             summary=summary,
             description=description,
             input=self._schema(self.input) if schemas else {},
-            output=self._schema(_item_type(self._returned) if self.streaming else self._returned)
+            output=self._schema(_item_type(self._returned, self._where) if self.streaming else self._returned)
             if schemas
             else {},
             streaming=self.streaming,
@@ -84,24 +90,27 @@ class Operation:
 
     def _explain(self, text: str) -> str:
         fields = self.input.__struct_fields__
+        if text.startswith("Object missing required field `") and " - at " not in text:
+            return text.replace("Object missing required field", "missing argument")
         text = text.replace(" - at `$.", " in argument `").replace(" - at `$`", "")
         unknown = _UNKNOWN_FIELD.search(text)
         if unknown is not None and " in argument " not in text:
             known = ", ".join(fields) or "none"
             return f"unknown argument {unknown[1]!r}{nearest(unknown[1], fields)}; known: {known}"
-        if text.startswith("Object missing required field `"):
-            return text.replace("Object missing required field", "missing argument")
         return text
 
     def _schema(self, kind: Any) -> dict[str, Json]:
-        schema = _inline(msgspec.json.schema(kind, schema_hook=self._schema_of_custom))
+        try:
+            schema = _inline(msgspec.json.schema(kind, schema_hook=self._schema_of_custom))
+        except TypeError as error:
+            raise TypeError(f"{self._where}: {error}") from error
         if '"contentEncoding"' in msgspec.json.encode(schema).decode():
             raise TypeError(f"{self._where}: bytes can't be part of JSON; annotate them as Attachment")
         return schema
 
     def _schema_of_custom(self, kind: type) -> dict[str, Json]:
         if kind is not Attachment:
-            raise TypeError(f"{self._where}: {kind!r} has no schema; use JSON types, msgspec.Struct or Attachment")
+            raise TypeError(f"{kind!r} has no schema; use JSON types, msgspec.Struct or Attachment")
         return {
             "type": "object",
             "x-smol-attachment": True,
@@ -128,8 +137,8 @@ def describe(
     )
 
 
-def parse_docstring(text: str) -> tuple[str, str, dict[str, str]]:
-    """Summary (the first paragraph on one line), the rest, and what is said of each parameter."""
+def parse_docstring(text: str, parameters: Collection[str]) -> tuple[str, str, dict[str, str]]:
+    """Summary (the first paragraph on one line), the rest, and what is said of each of `parameters`."""
     head, _, tail = text.partition("\n\n")
     summary = " ".join(head.split())
     kept: list[str] = []
@@ -137,7 +146,7 @@ def parse_docstring(text: str) -> tuple[str, str, dict[str, str]]:
     current: str | None = None
     for line in tail.splitlines():
         parameter = _PARAMETER.match(line)
-        if parameter is not None:
+        if parameter is not None and parameter[1] in parameters:
             current = parameter[1]
             documented[current] = parameter[2].strip()
         elif current is not None and line.strip():
@@ -156,12 +165,14 @@ def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
 
 
 def _input_type(
-    where: str, function: Callable[..., Any], hints: dict[str, Any], documented: dict[str, str]
+    where: str, method: Callable[..., Any], hints: dict[str, Any], documented: dict[str, str]
 ) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in inspect.signature(method).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{where}: *{name} has no schema; name each parameter")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise TypeError(f"{where}: {name!r} is positional only; arguments are passed by name")
         if name not in hints:
             raise TypeError(f"{where}: parameter {name!r} needs an annotation")
         if hints[name] is Context:
@@ -173,14 +184,16 @@ def _input_type(
             fields.append((name, kind))
         else:
             fields.append((name, kind, parameter.default))
-    # Named `_Input` rather than after the operation: it shows in no message, only in schemas.
-    return msgspec.defstruct("Input", fields, kw_only=True, forbid_unknown_fields=True, module=__name__)
+    try:
+        return msgspec.defstruct("Input", fields, kw_only=True, forbid_unknown_fields=True, module=__name__)
+    except TypeError as error:  # A default that all calls would share.
+        raise TypeError(f"{where}: {error}") from error
 
 
-def _item_type(returned: Any) -> Any:
+def _item_type(returned: Any, where: str) -> Any:
     if get_origin(returned) in (collections.abc.AsyncIterator, collections.abc.AsyncGenerator):
         return get_args(returned)[0]
-    raise TypeError(f"a streaming operation returns AsyncIterator[...], not {returned!r}")
+    raise TypeError(f"{where}: a streaming operation returns AsyncIterator[...], not {returned!r}")
 
 
 def _restore(kind: type, value: Json, attachments: Sequence[Attachment]) -> Any:
