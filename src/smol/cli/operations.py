@@ -160,17 +160,14 @@ def _argument(name: str, schema: Json) -> click.Argument:
 
 def _option(name: str, schema: Json) -> click.Option:
     flag = f"--{_dashed(name)}"
-    help_text = schema.get("description", "")
-    default = schema.get("default")
-    shown = str(default) if default not in (None, "", [], {}) else False
+    settings: dict[str, Any] = {"help": schema.get("description", ""), "default": schema.get("default")}
+    settings["show_default"] = settings["default"] not in (None, "", [], {})
     if schema.get("type") == "boolean":
-        return click.Option(
-            [f"{flag}/--no-{_dashed(name)}", name], default=None, help=help_text, show_default=shown
-        )
+        return click.Option([f"{flag}/--no-{_dashed(name)}", name], **settings)
     if schema.get("type") == "array":
-        inner = _click_type(schema.get("items", {}))
-        return click.Option([flag, name], multiple=True, type=inner, help=f"{help_text} May be repeated.".strip())
-    return click.Option([flag, name], type=_click_type(schema), default=None, help=help_text, show_default=shown)
+        text = f"{settings['help']} May be repeated.".strip()
+        return click.Option([flag, name], multiple=True, type=_click_type(schema.get("items", {})), help=text)
+    return click.Option([flag, name], type=_click_type(schema), **settings)
 
 
 def _click_type(schema: Json) -> click.ParamType[Any, Any]:
