@@ -228,7 +228,8 @@ def parse_settings(unit: str, settings: Mapping[str, Any]) -> Settings:
     known = Settings.__struct_fields__
     for name in settings:
         if name not in known:
-            raise InvalidArgument(f"units.{unit}.{name} is no setting{nearest(name, known)}; known: {', '.join(known)}")
+            hint = f"{nearest(name, known)}; known: {', '.join(known)}"
+            raise InvalidArgument(f"units.{unit}.{name} is no setting{hint}")
     try:
         return msgspec.convert(dict(settings), Settings)
     except msgspec.ValidationError as error:

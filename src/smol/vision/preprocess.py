@@ -113,21 +113,22 @@ class Preprocessor:
         return resized, placement
 
     def _cropped(self, picture: Picture) -> tuple[Image.Image, Placement]:
-        """Cut and scale in one step: pixels outside the centre are never touched."""
+        """Cut and scale in one step: pixels outside the centre are never touched.
+
+        The cut starts on a whole pixel of the result: half a pixel blurs, and costs a point of accuracy.
+        """
         image = picture.image
-        side = min(image.width * self.height, image.height * self.width) * self.crop_fraction
-        width, height = side / self.height, side / self.width
-        left, top = (image.width - width) / 2, (image.height - height) / 2
-        resized = image.resize(
-            (self.width, self.height), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height)
-        )
-        scale_x = self.width / width * image.width / picture.width
-        scale_y = self.height / height * image.height / picture.height
+        scale = max(self.width / image.width, self.height / image.height) / self.crop_fraction
+        width, height = self.width / scale, self.height / scale
+        left = (image.width * scale - self.width) // 2 / scale
+        top = (image.height * scale - self.height) // 2 / scale
+        box = (left, top, min(left + width, image.width), min(top + height, image.height))
+        resized = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
         placement = Placement(
-            scale_x,
-            scale_y,
-            -left * self.width / width,
-            -top * self.height / height,
+            scale * image.width / picture.width,
+            scale * image.height / picture.height,
+            -left * scale,
+            -top * scale,
             picture.width,
             picture.height,
         )

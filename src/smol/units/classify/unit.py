@@ -110,5 +110,6 @@ class Classify(Unit):
 
 def softmax(logits: Array) -> Array:
     """Probabilities of one row of logits."""
-    weights: Array = np.exp(logits - logits.max())
-    return weights / weights.sum()
+    weights = np.exp(logits - logits.max())
+    probabilities: Array = weights / weights.sum()
+    return probabilities
