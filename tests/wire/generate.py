@@ -143,6 +143,7 @@ def conversations() -> list[Json]:
         case("host: publish", "host", passed({"type": "publish", "topic": "math.done", "data": [1]})),
         case("host: ping is answered", "host",
              receive(frame({"type": "ping", "nonce": 77}), answers=[{"type": "pong", "nonce": 77}])),
+        case("peer: pong is passed on", "peer", send({"type": "ping", "nonce": 5}), passed({"type": "pong", "nonce": 5})),
         case("peer: drain, and the call in flight is still answered", "peer", passed(call(1)),
              passed({"type": "drain"}), send({"type": "result", "id": 1}), state="draining"),
         case("host: the farewell of a peer", "host",
