@@ -48,15 +48,22 @@ async def look(s: smol.client.Client, photo: Path) -> None:
     started = time.perf_counter()
     found, named = await asyncio.gather(s.detect.image(photo, annotated=True), s.classify.image(photo, top=2))
     took_ms = (time.perf_counter() - started) * 1000
-    objects = ", ".join(f"{item['label']} {item['score']:.0%}" for item in found["objects"][:6]) or "nothing it knows"
+    objects = (
+        ", ".join(f"{item['label']} {item['score']:.0%}" for item in found["objects"][:6]) or "nothing it knows"
+    )
     classes = ", ".join(f"{item['label']} {item['score']:.0%}" for item in named["classes"])
     drawn = OUT / f"{photo.stem}.{found['annotated'].media_type.partition('/')[2]}"
     drawn.write_bytes(found["annotated"].data)
     print(f"{photo.name} ({found['width']} x {found['height']}), {took_ms:.0f} ms in all")
     print(f"  objects  {objects}")
-    print(f"           by {found['model']}:{found['variant']}, inference {found['timing']['inference_ms']:.1f} ms; {drawn}")
+    print(f"           {credit(found)}; {drawn}")
     print(f"  classes  {classes}")
-    print(f"           by {named['model']}:{named['variant']}, inference {named['timing']['inference_ms']:.1f} ms")
+    print(f"           {credit(named)}")
+
+
+def credit(answer: dict[str, Any]) -> str:
+    """Who answered, and how long the network took."""
+    return f"by {answer['model']}:{answer['variant']}, inference {answer['timing']['inference_ms']:.1f} ms"
 
 
 async def main(arguments: list[str]) -> int:

@@ -159,9 +159,7 @@ def average_precision(shared: Path) -> Callable[[Callable[[Path], Found]], float
         for image in truth.imgs.values():
             for kind, score, (x1, y1, x2, y2) in detect(folder / "images" / image["file_name"]):
                 box = [x1, y1, x2 - x1, y2 - y1]
-                results.append(
-                    {"image_id": image["id"], "category_id": ids[kind], "score": score, "bbox": box}
-                )
+                results.append({"image_id": image["id"], "category_id": ids[kind], "score": score, "bbox": box})
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = cocoeval.COCOeval(truth, truth.loadRes(results), "bbox")
             evaluation.evaluate()

@@ -28,9 +28,7 @@ INSTALLERS = [
 ]
 
 
-def write_wheel(
-    directory: Path, version: str = "1.0", *, name: str = "tiny_smol_test", requires: str = ""
-) -> str:
+def write_wheel(directory: Path, version: str = "1.0", *, name: str = "tiny_smol_test", requires: str = "") -> str:
     """A wheel with one module that holds its version; returns the requirement for it."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -58,9 +56,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def output(python: Path, code: str) -> str:
-    return subprocess.run(
-        [python, "-P", "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -74,7 +70,7 @@ def fake_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.02)
 
 
@@ -120,9 +116,7 @@ def test_the_environments_own_packages_go_before_those_of_the_base(
 
 
 def test_requirements_that_the_base_meets_need_no_environment(tmp_path: Path) -> None:
-    python = asyncio.run(
-        Environments(tmp_path / "made").ensure(["msgspec", "absent; sys_platform == 'other'"])
-    )
+    python = asyncio.run(Environments(tmp_path / "made").ensure(["msgspec", "absent; sys_platform == 'other'"]))
     assert python == Path(sys.executable)
     assert not (tmp_path / "made").exists()
 
@@ -138,9 +132,7 @@ def test_of_two_makers_one_makes_and_the_other_waits(tmp_path: Path) -> None:
         wanted = [write_wheel(tmp_path)]
         lines: list[str] = []
         first, second = (Environments(tmp_path / "made", installer="pip") for _ in range(2))
-        pythons = await asyncio.gather(
-            first.ensure(wanted, lines.append), second.ensure(wanted, lines.append)
-        )
+        pythons = await asyncio.gather(first.ensure(wanted, lines.append), second.ensure(wanted, lines.append))
         assert pythons[0] == pythons[1]
         assert lines.count("the environment is ready") == 1
         assert sum("waiting for another process" in line for line in lines) == 1
@@ -288,7 +280,7 @@ def test_while_an_orphaned_installer_lives_nobody_else_builds_in_its_place(
     )
 
     async def story() -> None:
-        with subprocess.Popen([sys.executable, "-c", code, tmp_path / "made"]) as host:  # noqa: ASYNC220
+        with subprocess.Popen([sys.executable, "-c", code, tmp_path / "made"]) as host:
             await until((tmp_path / "pid").exists)
             host.kill()
         environments = Environments(tmp_path / "made")
@@ -305,9 +297,7 @@ def test_while_an_orphaned_installer_lives_nobody_else_builds_in_its_place(
     asyncio.run(story())
 
 
-def test_a_base_without_pip_gives_the_environment_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_without_pip_gives_the_environment_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     python = asyncio.run(Environments(tmp_path / "made", installer="pip").ensure([write_wheel(tmp_path)]))
     assert output(python, "import pip; print(pip.__file__)").startswith(str(tmp_path))

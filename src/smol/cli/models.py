@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +16,9 @@ from smol.errors import NotFound, nearest
 from smol.host.settings import locations_of
 from smol.models import Asset, Catalog, Model, Store, Variant, load_catalog
 from smol.sizes import parse_bytes
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
 
 __all__ = ["models"]
 
@@ -53,8 +58,8 @@ def pull(names: tuple[str, ...]) -> None:
     for name in names:
         for asset in _assets(name):
             known = store.is_present(asset)
-            with click.progressbar(length=asset.bytes, label=asset.file, hidden=known, show_pos=False) as bar:
-                path = store.obtain(asset, progress=lambda done, total, bar=bar: bar.update(done - bar.pos))
+            with click.progressbar(length=asset.bytes, label=asset.file, hidden=known) as bar:
+                path = store.obtain(asset, progress=partial(_advance, bar))
             click.echo(f"{path} ({format_size(asset.bytes)}, verified)")
 
 
@@ -83,6 +88,10 @@ def prune(keep: str) -> None:
         click.echo(f"deleted {item.file} ({format_size(item.bytes)})")
     if not removed:
         click.echo("nothing to delete")
+
+
+def _advance(bar: ProgressBar[int], done: int, total: int) -> None:
+    bar.update(done - bar.pos)
 
 
 def _store() -> Store:

@@ -222,8 +222,6 @@ class Store:
             yield
 
 
-
-
 def _in_mirror(mirror: str | None, file: str) -> list[str]:
     """Where a mirror has the file: one source, or none when a directory lacks it."""
     if mirror is None:

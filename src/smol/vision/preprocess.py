@@ -105,9 +105,7 @@ class Preprocessor:
             inner = (max(1, int(full_width * scale)), max(1, int(full_height * scale)))
             resized = Image.new("RGB", size, (self.pad, self.pad, self.pad))
             resized.paste(image.resize(inner, Image.Resampling.BILINEAR))
-            placement = Placement(
-                inner[0] / full_width, inner[1] / full_height, 0.0, 0.0, full_width, full_height
-            )
+            placement = Placement(inner[0] / full_width, inner[1] / full_height, 0.0, 0.0, full_width, full_height)
         else:
             resized, placement = self._cropped(picture)
         return resized, placement

@@ -89,9 +89,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
         load(Settings, tmp_path / "smol.toml", {})
 
 
-def test_the_file_is_searched_in_the_documented_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_is_searched_in_the_documented_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, home, xdg = tmp_path / "here", tmp_path / "home", tmp_path / "xdg" / "smol"
     for directory in (here, home, xdg):
         directory.mkdir(parents=True)

@@ -100,9 +100,7 @@ def test_an_installed_package_is_found_without_importing_it(tmp_path: Path, belo
 def test_an_editable_package_is_found_without_importing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points = write_package(
-        tmp_path / "site", "edited", "edited = edited.unit:Unit", files=tmp_path / "source"
-    )
+    points = write_package(tmp_path / "site", "edited", "edited = edited.unit:Unit", files=tmp_path / "source")
     home = write_unit(tmp_path / "source" / "edited", "edited")
     monkeypatch.syspath_prepend(str(tmp_path / "source"))
     manifests, broken = find(entry_points=points)

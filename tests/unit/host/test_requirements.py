@@ -78,9 +78,7 @@ def test_a_package_with_damaged_metadata_is_missing(site: Path) -> None:
         ),
     ],
 )
-def test_an_address_is_met_by_a_package_installed_from_there(
-    site: Path, record: object, requirement: str
-) -> None:
+def test_an_address_is_met_by_a_package_installed_from_there(site: Path, record: object, requirement: str) -> None:
     install(site, "tiny", "1", direct_url=record)
     assert missing([requirement]) == []
     assert missing(["tiny @ file:///other.whl"]) == ["tiny @ file:///other.whl"]

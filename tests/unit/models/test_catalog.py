@@ -75,8 +75,9 @@ def test_the_catalog_is_the_files_that_were_measured(shared: Path) -> None:
         if asset.file in sums:
             path = next((shared / "models").rglob(asset.file))
             assert (asset.sha256, asset.bytes) == (sums[asset.file], path.stat().st_size)
-    assert tomllib.loads(TEXT)["labels"]["coco80"]["names"] == (
-        (shared / "models" / "coco80_labels.txt").read_text().split("\n")[:80]
+    assert (
+        tomllib.loads(TEXT)["labels"]["coco80"]["names"]
+        == ((shared / "models" / "coco80_labels.txt").read_text().split("\n")[:80])
     )
 
 

@@ -162,9 +162,7 @@ def test_a_directory_without_the_file_leaves_the_catalogs_mirrors(
     tmp_path: Path, server: Any, asset: Asset, content: bytes
 ) -> None:
     (tmp_path / "empty").mkdir()
-    public = Asset(
-        file=asset.file, sha256=asset.sha256, bytes=asset.bytes, mirrors=(f"{server.url}/net.onnx",)
-    )
+    public = Asset(file=asset.file, sha256=asset.sha256, bytes=asset.bytes, mirrors=(f"{server.url}/net.onnx",))
     store = Store(tmp_path / "store", mirror=str(tmp_path / "empty"))
     assert store.obtain(public).read_bytes() == content
 

@@ -27,9 +27,7 @@ def test_channels_come_in_the_order_asked_for() -> None:
 
 
 def test_each_channel_has_its_own_mean_and_scale() -> None:
-    preprocessor = Preprocessor(
-        width=4, height=4, fit="stretch", channels="bgr", mean=(30, 10, 0), std=(1, 2, 5)
-    )
+    preprocessor = Preprocessor(width=4, height=4, fit="stretch", channels="bgr", mean=(30, 10, 0), std=(1, 2, 5))
     tensor, _ = preprocessor(plain(4, 4))
     assert tensor[0, :, 1, 1].tolist() == pytest.approx([0, 5, 2])
 
