@@ -133,6 +133,8 @@ def _callback(unit: str, operation: OperationDescription) -> Callable[..., None]
         named = {key: value for key, value in named.items() if value not in (None, [])}
         if draw is not None:
             named["annotated"] = True
+            if "annotated_format" in operation.input["properties"]:
+                named["annotated_format"] = "png" if draw.suffix.lower() == ".png" else "jpeg"
         arguments = bind(name, operation, (), named)
         options = current_options()
         show = print_json if options.as_json else print_result
