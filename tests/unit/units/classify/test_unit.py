@@ -73,7 +73,7 @@ def test_the_models_are_listed(unit: Classify) -> None:
 def test_every_operation_and_parameter_is_described() -> None:
     operations = operations_of(Classify(), "classify")
     assert set(operations) == {"image", "models"}
-    properties = operations["image"].description.input["properties"]
+    properties = operations["image"].describe(schemas=True).input["properties"]
     assert all(schema.get("description") for schema in properties.values())
 
 

@@ -178,7 +178,7 @@ def test_every_operation_and_parameter_is_described() -> None:
     operations = operations_of(Detect(), "detect")
     assert set(operations) == {"image", "batch", "models"}
     for name in ("image", "batch"):
-        properties = operations[name].description.input["properties"]
+        properties = operations[name].describe(schemas=True).input["properties"]
         assert all(schema.get("description") for schema in properties.values())
         assert operations[name].threaded
 
