@@ -8,10 +8,10 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 
+from smol.engines.onnx import OnnxEngine
 from smol.sdk import Attachment, Context
 from smol.sdk.context import Environment
 from smol.units.classify.unit import Classify
@@ -36,7 +36,7 @@ def context(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Co
     return Context(Environment(unit="classify", log=log, data_dir=tmp_path, cache_dir=tmp_path))
 
 
-def reference_top1(session: onnxruntime.InferenceSession, photos: list[tuple[Path, int]]) -> float:
+def reference_top1(engine: OnnxEngine, photos: list[tuple[Path, int]]) -> float:
     """Shorter side to 256, centre 224 x 224, -1 to 1: as a percentage."""
     right = 0
     for path, index in photos:
@@ -45,7 +45,8 @@ def reference_top1(session: onnxruntime.InferenceSession, photos: list[tuple[Pat
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
         left, top = (image.width - 224) // 2, (image.height - 224) // 2
         pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), dtype=np.float32)
-        logits = session.run(None, {"input": ((pixels - 127.5) / 127.5).transpose(2, 0, 1)[None]})[0]
+        tensor = ((pixels - 127.5) / 127.5).transpose(2, 0, 1)[None]
+        logits = engine.run({"input": tensor})["logits"]
         right += int(logits.argmax()) == index
     return 100 * right / len(photos)
 
@@ -65,8 +66,6 @@ def test_the_unit_is_as_accurate_as_the_reference(
     answers = [unit.image(Attachment.from_file(path), context, top=1, model=model) for path, _ in photos]
     right = sum(answer.classes[0].index == index for answer, (_, index) in zip(answers, photos, strict=True))
     found = 100 * right / len(photos)
-    session = onnxruntime.InferenceSession(
-        str(shared / "models" / "classify" / file), providers=["CPUExecutionProvider"]
-    )
-    assert found == pytest.approx(reference_top1(session, photos), abs=1.0)
+    engine = OnnxEngine.load(shared / "models" / "classify" / file)
+    assert found == pytest.approx(reference_top1(engine, photos), abs=1.0)
     assert found >= lowest

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 from PIL import Image
 
+from smol.engines.onnx import OnnxEngine
 from smol.sdk import Attachment, Context
 from smol.sdk.context import Environment
 from smol.units.detect.unit import Detect
@@ -102,16 +102,16 @@ class Reference:
     """One detector of `shared/models/detect`."""
 
     def __init__(self, path: Path, model: str) -> None:
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        self.engine = OnnxEngine.load(path)
         self.model = model
-        self.side: int = self.session.get_inputs()[0].shape[2]
+        self.side = self.engine.inputs[0].shape[2] or 0
 
     def detect(self, path: Path, threshold: float) -> Found:
         picture = Image.open(path).convert("RGB")
         tensor, scale_x, scale_y = self.prepare(picture)
-        feed: dict[str, Any] = {self.session.get_inputs()[0].name: tensor.astype(np.float32)}
+        output = self.engine.run({self.engine.inputs[0].name: tensor.astype(np.float32)})
         head, max_overlap = HEADS[self.model]
-        boxes, scores = head(np.asarray(self.session.run(None, feed)[0], dtype=np.float64), self.side)
+        boxes, scores = head(np.asarray(next(iter(output.values())), dtype=np.float64), self.side)
         limit = np.array([picture.width, picture.height] * 2)
         boxes = np.clip(boxes / [scale_x, scale_y, scale_x, scale_y], 0, limit)
         found: Found = []

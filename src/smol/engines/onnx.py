@@ -8,10 +8,11 @@ and loses 40 % when somebody does, and with several workers on two cores somebod
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smol.engines.engine import Array, TensorSpec, check_inputs, layout_of
 from smol.engines.heap import return_free_memory
@@ -33,6 +34,7 @@ _DTYPES = {
     "tensor(bool)": "bool",
 }
 _ERRORS_ONLY = 3
+_TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
 def default_threads() -> int:
@@ -59,14 +61,13 @@ class OnnxEngine:
         spin: let threads that wait for each other within a run burn their core instead of sleeping.
         Raises NotFound, DataLoss when it is no model, InvalidArgument for a bad number of threads.
         """
-        import onnxruntime  # Here, so that a unit can be described without paying for it.
-
         if threads is not None and threads < 1:
             raise InvalidArgument(f"an engine needs at least 1 thread, not {threads}")
         if not isinstance(source, bytes):
             if not Path(source).is_file():
                 raise NotFound(f"there is no model file {os.fspath(source)!r}")
             source = os.fspath(source)
+        onnxruntime = _onnxruntime()
         options = _options(default_threads() if threads is None else threads, spin)
         try:
             session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -96,9 +97,18 @@ class OnnxEngine:
             return_free_memory()
 
 
-def _options(threads: int, spin: bool) -> onnxruntime.SessionOptions:
-    import onnxruntime
+def _onnxruntime() -> Any:
+    """The runtime, imported late so that a unit can be described without paying for it.
 
+    From 1.29 on its Linux builds report each model and machine to their maker, from the import on,
+    unless told not to by the environment. Smol sends nothing to anybody.
+    """
+    os.environ[_TELEMETRY_OFF] = "1"
+    return importlib.import_module("onnxruntime")
+
+
+def _options(threads: int, spin: bool) -> onnxruntime.SessionOptions:
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

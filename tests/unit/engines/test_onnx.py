@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -87,3 +88,15 @@ def test_importing_the_engines_loads_neither_runtime() -> None:
     code = f"import sys, smol.engines.onnx, smol.engines.torch; print(*({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_a_loaded_model_reports_to_nobody(model_file: Path, tmp_path: Path) -> None:
+    """The runtime's telemetry would keep a database of what it is going to send below the home directory."""
+    code = f"from smol.engines.onnx import OnnxEngine; OnnxEngine.load({str(model_file)!r})"
+    home = tmp_path / "home"
+    home.mkdir()
+    silent = {"ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI"}
+    environment = {name: value for name, value in os.environ.items() if name not in silent}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert list(home.rglob("*")) == []
