@@ -52,7 +52,7 @@ async def _leave_no_task(test: Coroutine[Any, Any, None]) -> None:
     await test
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     if tasks:
-        _, tasks = await asyncio.wait(tasks, timeout=0.5)  # type: ignore[type-var, assignment]
+        _, tasks = await asyncio.wait(tasks, timeout=0.5)
     if tasks:
         pytest.fail("the test left tasks behind: " + ", ".join(map(repr, tasks)))
     if failures:

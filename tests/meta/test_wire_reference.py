@@ -32,7 +32,9 @@ def test_every_field_of_a_message_is_in_its_section(name: str) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("kind", [AttachmentHeader, OperationDescription, UnitDescription, Limits, UnitSpec, WorkerSpec])
+@pytest.mark.parametrize(
+    "kind", [AttachmentHeader, OperationDescription, UnitDescription, Limits, UnitSpec, WorkerSpec]
+)
 def test_every_field_of_what_messages_are_made_of_is_documented(kind: type) -> None:
     missing = [field for field in kind.__struct_fields__ if f"`{field}`" not in PAGE]  # type: ignore[attr-defined]
     assert not missing

@@ -132,7 +132,7 @@ def decode_unchecked(fields: dict[str, Any]) -> Message:
     kinds = {kind.__struct_config__.tag: kind for kind in Message.__subclasses__()}
     if fields["type"] == "call" and fields["id"] == 0:
         return msgspec.structs.replace(decode_unchecked({**fields, "id": 1}), id=0)
-    return cast("Message", msgspec.json.decode(encode_payload(fields)[0], type=kinds[fields["type"]]))
+    return msgspec.json.decode(encode_payload(fields)[0], type=kinds[fields["type"]])
 
 
 def assert_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
@@ -153,7 +153,13 @@ def with_defaults(found: Any, wanted: Any) -> Any:
 
 def snapshot(channel: Channel) -> object:
     session = channel.session
-    return session.state, dict(session.calls), dict(session.serving), dict(session._granted), set(session._streaming)
+    return (
+        session.state,
+        dict(session.calls),
+        dict(session.serving),
+        dict(session._granted),
+        set(session._streaming),
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

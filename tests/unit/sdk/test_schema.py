@@ -53,7 +53,9 @@ class Draw(Unit):
         return colour * length
 
     @operation(read_only=True)
-    def boxes(self, image: Attachment, boxes: list[Box], options: dict[str, Any] | None = None) -> list[Attachment]:
+    def boxes(
+        self, image: Attachment, boxes: list[Box], options: dict[str, Any] | None = None
+    ) -> list[Attachment]:
         """Draw boxes."""
         return []
 
@@ -223,11 +225,16 @@ async def _rest(self: Any, *data: int) -> None: ...
 async def _named_rest(self: Any, **data: int) -> None: ...
 async def _positional(self: Any, data: int, /) -> None: ...
 async def _complex(self: Any, data: complex) -> None: ...
-async def _complex_result(self: Any) -> complex: ...
+async def _complex_result(self: Any) -> complex:
+    return 1j
+
+
 async def _unknown(self: Any, data: NotThere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 async def _shared_default(self: Any, data: list[int] = [1]) -> None: ...  # noqa: B006
 def _generator(self: Any) -> Iterator[int]:
     yield 1
+
+
 async def _stream_of_nothing_known(self: Any) -> int:  # type: ignore[misc]
     yield 1
 

@@ -213,7 +213,7 @@ def bench(tmp_path: Path) -> Callable[..., Any]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
@@ -488,5 +488,3 @@ def test_words_from_a_thread_after_the_end_are_dropped(tmp_path: Path) -> None:
     thread = threading.Thread(target=lab.unit.context.publish, args=("late", 1))
     thread.start()
     thread.join()
-
-

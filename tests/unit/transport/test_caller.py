@@ -120,7 +120,7 @@ async def test_a_call_may_have_all_the_time_there_is(join: Join) -> None:
 
 
 async def test_progress_is_reported_and_a_failing_callback_harms_nothing(join: Join, settled: Settle) -> None:
-    async with join() as (host, peer, host_end, _):
+    async with join() as (_, peer, host_end, _):
         seen: list[tuple[float, str]] = []
 
         def report(fraction: float, message: str) -> None:
@@ -141,7 +141,7 @@ async def test_a_stream_gives_back_credit_as_it_is_read(join: Join, settled: Set
         stream = peer.caller.stream("a.b", {}, deadline_seconds=1)
         await settled()
         sent = 0
-        received = []
+        received: list[int] = []
         while sent < 20:
             while sent < 20 and host_end.session.serving[1] > 0:
                 host_end.send(Item(1, raw(str(sent))))
@@ -215,7 +215,9 @@ async def test_a_stream_called_for_one_result_is_an_error(join: Join) -> None:
 async def test_a_subscription_gets_its_events_until_it_is_closed(join: Join, settled: Settle) -> None:
     async with join() as (host, peer, host_end, peer_end):
         host.on_call = lambda channel, message: (
-            channel.send(Result(message.id)) if isinstance(message, Subscribe) else channel.send(End(id=message.id))
+            channel.send(Result(message.id))
+            if isinstance(message, Subscribe)
+            else channel.send(End(id=message.id))
         )
         async with await peer.caller.subscribe("unit.*") as events:
             host_end.send(Event(1, "unit.ready", raw('"math"'), 3))

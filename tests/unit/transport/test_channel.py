@@ -94,6 +94,7 @@ async def test_a_fault_of_the_handler_ends_the_connection_and_is_logged(
     join: Join, settled: Settle, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with join() as (host, peer, _, peer_end):
+
         def fail(channel: Channel, message: object) -> None:
             raise ZeroDivisionError("a fault")
 
@@ -107,7 +108,7 @@ async def test_a_fault_of_the_handler_ends_the_connection_and_is_logged(
 
 
 async def test_a_body_over_the_limit_of_the_host_fails_its_call_alone(join: Join, settled: Settle) -> None:
-    async with join(Limits(16_384, 100)) as (host, peer, _, peer_end):
+    async with join(Limits(16_384, 100)) as (host, _, _, peer_end):
         peer_end.session.send_limits = Limits()
         peer_end.send(Call(id=1, operation="a.b", attachments=[AttachmentHeader(300_000)]), [bytes(300_000)])
         peer_end.send(Call(id=2, operation="a.b"))
@@ -199,7 +200,7 @@ async def test_what_comes_after_hanging_up_is_thrown_away_however_much_it_is(sid
 async def test_closing_in_any_state_tells_both_handlers_once(side: Any, settled: Settle, state: str) -> None:
     host, peer = side(), side()
     host_end, peer_end = connect_in_memory(host, peer)
-    steps = [
+    steps: list[Callable[[], None]] = [
         lambda: peer_end.send(Hello(protocol=1)),
         lambda: host_end.send(Welcome(protocol=1)),
         lambda: host_end.send(Drain()),

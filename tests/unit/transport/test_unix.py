@@ -31,7 +31,7 @@ async def test_a_client_reaches_a_host_over_a_socket_file_of_its_user_only(path:
         [] if isinstance(message, Hello) else [host.bodies[-1]],
     )
     channel.send(Hello(protocol=1))
-    while not peer.heard:
+    while not peer.heard:  # noqa: ASYNC110
         await asyncio.sleep(0)
     peer.caller = Caller(channel)
     for size in (0, 1, 70_000, 3_000_000):
@@ -51,16 +51,16 @@ async def test_large_messages_that_cross_do_not_stop_each_other(side: Any) -> No
     host_end = await from_socket(ours, Role.HOST, host)
     peer_end = await from_socket(theirs, Role.PEER, peer)
     peer_end.send(Hello(protocol=1))
-    while not host.heard:
+    while not host.heard:  # noqa: ASYNC110
         await asyncio.sleep(0)
     host_end.send(Welcome(protocol=1))
-    while not peer.heard:
+    while not peer.heard:  # noqa: ASYNC110
         await asyncio.sleep(0)
     for number in (1, 2, 3):
         for end in (host_end, peer_end):
             end.send(Call(id=number, operation="a.b", attachments=[AttachmentHeader(size)]), [bytes(size)])
     async with asyncio.timeout(20):
-        while len(host.heard) < 4 or len(peer.heard) < 4:
+        while len(host.heard) < 4 or len(peer.heard) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0)
     host_end.close()
     await host_end.wait_closed()
