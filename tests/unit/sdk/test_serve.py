@@ -77,7 +77,9 @@ class Lab(Unit):
         try:
             await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0)
+            self.life.append("cleaning")
+            for _ in range(10):
+                await asyncio.sleep(0)
             self.life.append("cleaned up")
 
     @operation()
@@ -347,6 +349,7 @@ async def test_a_second_cancel_does_not_break_into_the_clean_up(bench: Make) -> 
         lab.channel.send(Call(id=50, operation="lab.hold"))
         await until(lambda: lab.worker._serving and lab.worker._serving[50].started)
         lab.channel.send(Cancel(id=50))
+        await until(lambda: lab.unit.life[-1] == "cleaning")
         lab.channel.send(Cancel(id=50))
         await until(lambda: not lab.channel.session.calls)
         assert lab.unit.life[-1] == "cleaned up"
@@ -357,7 +360,7 @@ async def test_a_call_cancelled_before_it_starts_is_answered_and_never_runs(benc
         lab.channel.send(Call(id=50, operation="lab.hold"))
         lab.channel.send(Cancel(id=50))
         await until(lambda: not lab.channel.session.calls)
-        assert "cleaned up" not in lab.unit.life
+        assert "cleaning" not in lab.unit.life
         assert lab.worker._serving == {}
 
 
