@@ -80,11 +80,12 @@ class Session:
         header = encode_message(message)
         if len(header) > self.send_limits.header_bytes or body_bytes > self.send_limits.body_bytes:
             raise _too_large(len(header), body_bytes, self.send_limits)
-        _check_body(message, body_bytes)
+        if body_bytes or kind in WITH_BODY:
+            _check_body(message, body_bytes)
         track = _SENT.get(kind)
         if track is not None:
             track(self, message)
-        self.state = State.CLOSED if _is_farewell(message) else target
+        self.state = State.CLOSED if kind is Error and _is_farewell(message) else target
         return encode_frame(header, body, body_bytes)
 
     def _sent_call(self, message: Call) -> None:
@@ -166,10 +167,12 @@ class Session:
         target = self._may_receive[self.state].get(kind)
         if isinstance(message, UnknownMessage) or target is None:
             return self._receive_unknown(message)
-        _check_body(message, len(frame.body) + frame.discarded_bytes)
+        body_bytes = len(frame.body) + frame.discarded_bytes
+        if body_bytes or kind in WITH_BODY:
+            _check_body(message, body_bytes)
         track = _RECEIVED.get(kind)
         wanted = track is None or track(self, message)
-        self.state = State.CLOSED if _is_farewell(message) else target
+        self.state = State.CLOSED if kind is Error and _is_farewell(message) else target
         return message if wanted else None
 
     def oversized(self, frame: Frame) -> tuple[Message | UnknownMessage | None, SmolError | None]:
@@ -201,12 +204,12 @@ class Session:
         raise InvalidArgument(f"{name} from the {sender} while the connection is {self.state}")
 
     def _received_answer(self, message: Result | Error | Item | End | Progress | Event) -> bool:
-        if _is_farewell(message):
-            return True
         call_id = message.id
         state = self.calls.get(call_id)
         following = CALL[state].get(type(message)) if state is not None else None
         if following is None:
+            if _is_farewell(message):
+                return True
             raise InvalidArgument(f"{_name(type(message))} for call {call_id}, which is {state or 'not open'}")
         if following is CallState.DONE:
             del self.calls[call_id]

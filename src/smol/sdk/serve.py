@@ -85,13 +85,12 @@ class Worker(Link):
     """
 
     def __init__(self, units: Sequence[tuple[str, str, Unit, Environment]], threads: int) -> None:
-        units = [
+        self._units = [
             (name, version, unit, msgspec.structs.replace(environment, link=self))
             for name, version, unit, environment in units
         ]
-        self._units = units
         self._operations: dict[str, tuple[Operation, Environment]] = {}
-        for name, _, unit, environment in units:
+        for name, _, unit, environment in self._units:
             operations = operations_of(unit, name)
             self._operations |= {f"{name}.{key}": (value, environment) for key, value in operations.items()}
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="smol")
@@ -273,11 +272,12 @@ class Worker(Link):
                 raise
         except SmolError as error:
             channel.try_send(error_message(call.id, error))
-        except Exception as error:
+        except BaseException as error:
             serving.context.log.exception("%s failed", call.operation)
-            channel.try_send(
-                error_message(call.id, Internal(f"{call.operation}: {type(error).__name__}: {error}"))
-            )
+            failure = Internal(f"{call.operation}: {type(error).__name__}: {error}")
+            channel.try_send(error_message(call.id, failure))
+            if not isinstance(error, Exception):
+                raise  # SystemExit and its like end the worker, but leave no caller waiting.
         finally:
             self._serving.pop(call.id, None)
             self._finish_if_drained()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from smol.errors import DeadlineExceeded, InvalidArgument, SmolError
+from smol.errors import DeadlineExceeded, InvalidArgument, SmolError, Unavailable
 from smol.protocol import Buffer, encode_payload, split_body
 from smol.protocol.messages import (
     Call,
@@ -140,7 +140,9 @@ class Caller:
         return True
 
     def fail(self, error: SmolError) -> None:
-        """The connection is gone: every call ends with `error`."""
+        """The connection is gone: every call ends with Unavailable, whatever ended the connection."""
+        if not isinstance(error, Unavailable):
+            error = Unavailable(f"the connection ended: {error.message}")
         for call_id in [*self._waiting, *self._streams, *self._subscriptions]:
             self._settle(call_id, error)
 

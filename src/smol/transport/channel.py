@@ -85,7 +85,8 @@ class Channel(asyncio.BufferedProtocol):
         """Send a message. Raises Unavailable when the connection is gone, and what `Session.send` raises."""
         transport = self._transport
         if transport is None or self.session.state is State.CLOSED or transport.is_closing():
-            raise self._error or Unavailable("the connection is closed")
+            reason = f": {self._error.message}" if self._error is not None else ""
+            raise Unavailable(f"the connection is closed{reason}")
         if body_bytes is None:
             body_bytes = sum(map(_length, body)) if body else 0
         buffers = self.session.send(message, body, body_bytes)
@@ -157,16 +158,13 @@ class Channel(asyncio.BufferedProtocol):
         return self._decoder.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._is_over():
-            self._decoder.clear()  # We hung up; what was still under way is of no use.
-            return
         try:
-            for frame in self._decoder.buffer_updated(nbytes):
-                self._receive(frame)
-                if self._is_over():
-                    break
+            if not self._is_over():
+                self._take(nbytes)
         except SmolError as error:
             self.refuse(error)  # The other side broke the rules.
+        if self._is_over():
+            self._decoder.clear()  # What is still under way is of no use.
 
     def eof_received(self) -> bool:
         return False
@@ -186,7 +184,7 @@ class Channel(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         orderly = exc is None and (self._hung_up or self._decoder.empty)
         error = self._error or (None if orderly else Unavailable(f"the connection broke: {exc or 'in mid-frame'}"))
-        self._error = error or Unavailable("the connection is closed")
+        self._error = error
         self._writable.set()
         self._transport = None
         self.session.state = State.CLOSED
@@ -198,6 +196,12 @@ class Channel(asyncio.BufferedProtocol):
         self.session.close()
 
     # Receiving ----------------------------------------------------------------------------------
+
+    def _take(self, count: int) -> None:
+        for frame in self._decoder.buffer_updated(count):
+            self._receive(frame)
+            if self._is_over():
+                return
 
     def _receive(self, frame: Frame) -> None:
         if frame.discarded_bytes:
