@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +14,6 @@ import msgspec
 
 from smol.errors import (
     Cancelled,
-    FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
@@ -23,7 +21,7 @@ from smol.errors import (
     Unavailable,
     nearest,
 )
-from smol.protocol import PROTOCOL_VERSION, Buffer, decode_payload, encode_payload, split_body
+from smol.protocol import PROTOCOL_VERSION, Buffer, encode_payload, split_body
 from smol.protocol.messages import (
     AttachmentHeader,
     Call,
@@ -34,22 +32,20 @@ from smol.protocol.messages import (
     Hello,
     Item,
     Message,
-    Progress,
-    Publish,
     Result,
     UnitDescription,
     Welcome,
     error_message,
 )
-from smol.sdk.context import Context, Environment, Link
+from smol.sdk.context import Context, Environment
+from smol.sdk.link import HostLink
 from smol.sdk.schema import Operation, describe, operations_of
 from smol.sdk.unit import Unit
 from smol.transport import Caller, Channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-    from smol.types import Json
 
 __all__ = ["Worker"]
 
@@ -78,15 +74,16 @@ class _Serving:
                 self.task.cancel()
 
 
-class Worker(Link):
-    """Serves units. It is the channel's handler and the units' link to the system.
+class Worker:
+    """Serves units. It is the channel's handler.
 
     units: name, version, unit and environment of each.
     """
 
     def __init__(self, units: Sequence[tuple[str, str, Unit, Environment]], threads: int) -> None:
+        self._link = HostLink()
         self._units = [
-            (name, version, unit, msgspec.structs.replace(environment, link=self))
+            (name, version, unit, msgspec.structs.replace(environment, link=self._link))
             for name, version, unit, environment in units
         ]
         self._operations: dict[str, tuple[Operation, Environment]] = {}
@@ -104,7 +101,6 @@ class Worker(Link):
         self._failure: SmolError | None = None
         self._draining = False
         self._abandoning = False
-        self._thread = threading.get_ident()
 
     async def run(self, channel: Channel, *, describe_only: bool = False) -> None:
         """Get the units ready, serve them until told to stop, then close them.
@@ -113,6 +109,7 @@ class Worker(Link):
         """
         self._channel = channel
         self._caller = Caller(channel)
+        self._link.attach(channel, self._caller)
         try:
             if not describe_only:
                 await self._prepare_unless_closed()
@@ -214,6 +211,7 @@ class Worker(Link):
         elif isinstance(message, Welcome):
             if not self._welcomed.done():
                 self._welcomed.set_result(None)
+                self._link.ready = True
         elif isinstance(message, Drain):
             self._draining = True
             self._finish_if_drained()
@@ -320,53 +318,6 @@ class Worker(Link):
     def _finish_if_drained(self) -> None:
         if self._draining and not self._serving:
             self._finished.set()
-
-    # Link ---------------------------------------------------------------------------------------
-
-    async def call(
-        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
-    ) -> Json:
-        reply = await self._calling().call(operation, arguments, deadline_seconds=deadline_seconds, trace=trace)
-        return decode_payload(reply.value, reply.attachments)
-
-    async def stream(
-        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
-    ) -> AsyncIterator[Json]:
-        async with self._calling().stream(
-            operation, arguments, deadline_seconds=deadline_seconds, trace=trace
-        ) as items:
-            async for item in items:
-                yield decode_payload(item.value, item.attachments)
-
-    def progress(self, call_id: int, fraction: float, message: str) -> None:
-        self._post(Progress(call_id, fraction, message))
-
-    def publish(self, topic: str, data: Json) -> None:
-        value, headers, _ = encode_payload(data)
-        if headers:
-            raise InvalidArgument(f"an event of {topic!r} with attachments: events carry JSON only")
-        self._post(Publish(topic, value))
-
-    def _calling(self) -> Caller:
-        if self._caller is None or not self._welcomed.done():
-            raise FailedPrecondition("units can be called once the worker serves, not while it gets ready")
-        return self._caller
-
-    def _post(self, message: Message) -> None:
-        """Send from any thread, in order with the answer of the call that says it."""
-        if threading.get_ident() == self._thread:
-            self._send_quietly(message)
-        else:
-            with contextlib.suppress(RuntimeError):  # The loop has ended, and with it whoever wanted to know.
-                self._loop.call_soon_threadsafe(self._send_quietly, message)
-
-    def _send_quietly(self, message: Message) -> None:
-        if self._channel is None or (isinstance(message, Progress) and not self._channel.writable):
-            return
-        try:
-            self._channel.try_send(message)
-        except SmolError as error:
-            _log.warning("%s was not sent: %s", type(message).__name__, error)
 
 
 def _encode_returned(operation: str, value: Any) -> tuple[msgspec.Raw, list[AttachmentHeader], list[Buffer]]:
