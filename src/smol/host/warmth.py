@@ -1,27 +1,24 @@
 """Warming up a zygote: what every worker does at its start is done once before any is forked.
 
 Code that has run is specialised and cached in place; a worker that ran it first would write to, and so
-copy, the pages that hold it. One in-memory worker that serves one call touches most of them.
+copy, the pages that hold it. A worker in this very process, for a few calls, touches most of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from pathlib import Path
+import socket
 
-from smol.protocol import PROTOCOL_VERSION, Buffer
+from smol.protocol import PROTOCOL_VERSION, Buffer, Role
 from smol.protocol.messages import Hello, Message, Welcome
 from smol.sdk import Attachment, Context, Unit, operation
-from smol.sdk.context import Environment
-from smol.sdk.serve import Worker
-from smol.sdk.worker import new_event_loop
-from smol.transport import Caller, Channel, connect_in_memory
+from smol.sdk.worker import UnitSpec, WorkerSpec, configure_logging, new_event_loop, serve_worker
+from smol.transport import Caller, Channel, from_socket
 
-__all__ = ["warm_up"]
+__all__ = ["Sample", "warm_up"]
 
 
-class _Sample(Unit):
+class Sample(Unit):
     """A unit like any other."""
 
     @operation(read_only=True)
@@ -57,20 +54,19 @@ class _Host:
 
 
 def warm_up() -> None:
-    """Serve a few calls in memory. Leaves nothing behind."""
+    """Serve a few calls, as a worker would. Leaves nothing behind."""
+    configure_logging("text", "warning", "zygote")
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve_sample())
 
 
 async def _serve_sample() -> None:
-    environment = Environment(
-        unit="sample", log=logging.getLogger("smol.units.sample"), data_dir=Path("/"), cache_dir=Path("/")
-    )
-    worker = Worker([("sample", "0", _Sample(), environment)], threads=1)
+    unit = UnitSpec(name="sample", class_path=f"{Sample.__module__}:{Sample.__name__}")
+    ours, theirs = socket.socketpair()
     host = _Host()
-    channel, peer = connect_in_memory(host, worker)
+    channel = await from_socket(ours, Role.HOST, host)
     host.caller = Caller(channel)
-    serving = asyncio.get_running_loop().create_task(worker.run(peer))
+    serving = asyncio.get_running_loop().create_task(serve_worker(WorkerSpec(name="sample", units=[unit]), theirs))
     await host.greeted.wait()
     for _ in range(20):
         await host.caller.call("sample.plain", {"text": "x"}, deadline_seconds=5)

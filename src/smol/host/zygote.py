@@ -114,6 +114,7 @@ def _serve(control: socket.socket, host: int) -> int:
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Else ONNX Runtime reports to its makers, once imported.
     warm_up()
     gc.collect()
     gc.freeze()  # As when forked from the host: for the workers.

@@ -14,6 +14,7 @@ import msgspec
 
 from smol.errors import (
     Cancelled,
+    FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,

@@ -36,6 +36,7 @@ __all__ = [
     "configure_logging",
     "new_event_loop",
     "run_worker",
+    "serve_worker",
 ]
 
 SPEC_VARIABLE = "SMOL_WORKER_SPEC"
@@ -102,10 +103,11 @@ def run_worker(spec: WorkerSpec, connection: socket.socket) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which drains its workers.
     configure_logging(spec.log_format, spec.log_level, spec.name)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_serve(spec, connection))
+        return runner.run(serve_worker(spec, connection))
 
 
-async def _serve(spec: WorkerSpec, connection: socket.socket) -> int:
+async def serve_worker(spec: WorkerSpec, connection: socket.socket) -> int:
+    """Serve on the running loop. Returns the exit status."""
     relay = _Relay()
     channel = await from_socket(connection, Role.PEER, relay)
     try:
@@ -179,4 +181,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # Without waiting for a thread that does not end.

@@ -1,0 +1,1 @@
+"""What Smol costs, beside the bare work and peers, in the same run. `make bench` runs all."""

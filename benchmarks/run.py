@@ -1,0 +1,35 @@
+"""`python -m benchmarks.run [NAME]...`: measure, print, keep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+from benchmarks import calls, footprint, vision
+from benchmarks.report import Figure, keep, show
+
+GROUPS: Mapping[str, tuple[str, Callable[[], list[Figure]]]] = {
+    "footprint": ("What Smol takes before it works", footprint.measure),
+    "calls": ("Round trips of a small call, beside one hop of grpc.aio", calls.measure),
+    "vision": ("Pictures, beside the bare work", vision.measure),
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(GROUPS)
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(GROUPS)}", file=sys.stderr)
+        return 2
+    results = {}
+    for name in names or GROUPS:
+        title, measure = GROUPS[name]
+        results[name] = measure()
+        if results[name]:
+            show(title, results[name])
+    if not names:
+        print(f"\nkept in {keep(results)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
