@@ -28,9 +28,7 @@ class Flags:
         self.destructive = destructive
 
 
-def operation(
-    *, idempotent: bool = False, read_only: bool = False, destructive: bool = False
-) -> Callable[[F], F]:
+def operation(*, idempotent: bool = False, read_only: bool = False, destructive: bool = False) -> Callable[[F], F]:
     """Make a method of a `Unit` an operation.
 
     An `async def` runs on the worker's event loop and must not block it; a plain `def` runs in a
@@ -65,3 +63,6 @@ class Unit:
 
     async def close(self) -> None:
         """Release what `provision` took."""
+
+    async def serve(self, context: Context) -> None:
+        """Run beside the calls, for as long as the worker lives; a service unit listens here."""

@@ -1,0 +1,220 @@
+"""A channel: one connection that exchanges messages.
+
+Joins a byte transport of asyncio to a protocol `Session`. It sends refusals where the protocol asks
+for them and tells its handler the rest. It does not reconnect, retry or interpret calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from smol.errors import FailedPrecondition, Internal, SmolError, Unavailable, Unimplemented
+from smol.protocol import Buffer, Frame, FrameDecoder, Limits, Role, Session, State
+from smol.protocol.messages import (
+    Call,
+    Cancel,
+    Error,
+    Message,
+    Ping,
+    Pong,
+    UnknownMessage,
+    error_message,
+    to_error,
+)
+
+__all__ = ["Channel", "Handler", "StreamTransport"]
+
+_log = logging.getLogger("smol.transport")
+
+_HIGH_WATER_BYTES = 1 << 20
+
+
+class StreamTransport(Protocol):
+    """What a channel needs of an asyncio transport."""
+
+    def write(self, data: Buffer, /) -> None: ...
+    def writelines(self, list_of_data: list[Buffer], /) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+    def is_closing(self) -> bool: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Handler(Protocol):
+    """Who is told what comes in."""
+
+    def on_message(self, channel: Channel, message: Message, body: Buffer) -> None:
+        """A legal message; `ping` and unknown types have been answered already."""
+
+    def on_closed(self, channel: Channel, error: SmolError | None) -> None:
+        """The connection is gone; once, and nothing follows. None means an orderly end."""
+
+
+class Channel(asyncio.BufferedProtocol):
+    """One end of a connection.
+
+    While the other side does not read what was sent to it, nothing more is read from it, so that what a
+    slow reader makes us hold is bounded by what it already asked for.
+    """
+
+    def __init__(self, role: Role, handler: Handler, limits: Limits | None = None) -> None:
+        self.session = Session(role, limits)
+        self.handler = handler
+        self._decoder = FrameDecoder(self.session.limits)
+        self._transport: StreamTransport | None = None
+        self._error: SmolError | None = None
+        self._closed = asyncio.get_running_loop().create_future()
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # Sending ------------------------------------------------------------------------------------
+
+    def send(self, message: Message, body: Sequence[Buffer] = (), body_bytes: int | None = None) -> None:
+        """Send a message. Raises Unavailable when the connection is gone, and what `Session.send` raises."""
+        transport = self._transport
+        if transport is None or self.session.state is State.CLOSED or transport.is_closing():
+            raise self._error or Unavailable("the connection is closed")
+        if body_bytes is None:
+            body_bytes = sum(map(_length, body))
+        buffers = self.session.send(message, body, body_bytes)
+        if len(buffers) == 1:
+            transport.write(buffers[0])
+        else:
+            transport.writelines(buffers)
+
+    def try_send(self, message: Message, body: Sequence[Buffer] = (), body_bytes: int | None = None) -> bool:
+        """Send an answer if it can still be of use: False when the connection or the call is gone."""
+        try:
+            self.send(message, body, body_bytes)
+        except (Unavailable, FailedPrecondition):
+            return False
+        return True
+
+    @property
+    def writable(self) -> bool:
+        """Whether the other side keeps up with what is sent to it."""
+        return self._writable.is_set()
+
+    async def wait_writable(self) -> None:
+        """Wait until the other side has caught up, or is gone."""
+        await self._writable.wait()
+
+    # Ending -------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.done()
+
+    def close(self) -> None:
+        """Close once everything sent has been written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, error: SmolError | None = None) -> None:
+        """Close now; what was not written is lost."""
+        self._error = self._error or error
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        await asyncio.shield(self._closed)
+
+    # asyncio.BufferedProtocol -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("StreamTransport", transport)
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._decoder.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            for frame in self._decoder.buffer_updated(nbytes):
+                if self.session.state is State.CLOSED:
+                    return
+                self._receive(frame)
+        except SmolError as error:
+            self._refuse(error)
+        except Exception as error:
+            # A bug in a handler must not leave a connection that nobody answers on.
+            _log.exception("a message could not be handled")
+            self._refuse(Internal(f"{type(error).__name__}: {error}"))
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        orderly = exc is None and self._decoder.empty
+        error = self._error or (None if orderly else Unavailable(f"the connection broke: {exc or 'in mid-frame'}"))
+        self._error = error or Unavailable("the connection is closed")
+        self._writable.set()
+        self._transport = None
+        self.session.state = State.CLOSED
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self.handler.on_closed(self, error)
+        self.session.close()
+
+    # Receiving ----------------------------------------------------------------------------------
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.discarded_bytes:
+            self._receive_oversized(frame)
+            return
+        message = self.session.receive(frame)
+        if message is None:
+            return
+        if isinstance(message, UnknownMessage):
+            self._refuse_unknown(message)
+        elif type(message) is Ping:
+            self.try_send(Pong(nonce=message.nonce))
+        else:
+            if type(message) is Error and message.id == 0:
+                self._error = to_error(message)
+            self.handler.on_message(self, message, frame.body)
+
+    def _receive_oversized(self, frame: Frame) -> None:
+        message, error = self.session.oversized(frame)
+        if isinstance(message, Call) and error is not None:
+            self.try_send(error_message(message.id, error))
+        elif isinstance(message, Error):
+            if message.id in self.session.calls:
+                self.try_send(Cancel(id=message.id))
+            self.handler.on_message(self, message, b"")
+
+    def _refuse_unknown(self, message: UnknownMessage) -> None:
+        """Answer what may be a call of a newer protocol; anything else is passed over."""
+        if message.id > 0 and message.id not in self.session.serving and self.session.state is not State.NEW:
+            self.session.serving[message.id] = 0
+            self.try_send(error_message(message.id, Unimplemented(f"unknown message type {message.type!r}")))
+
+    def _refuse(self, error: SmolError) -> None:
+        """The other side broke the rules: say so, hang up."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._error = self._error or error
+        if not transport.is_closing():
+            transport.writelines(self.session.refuse(error))
+            transport.close()
+
+
+def _length(buffer: Buffer) -> int:
+    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
