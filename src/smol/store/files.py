@@ -45,7 +45,9 @@ class Lock:
         os.close(self._descriptor)
 
 
-def connect(path: Path, *, cache_kib: int, synchronous: str = "FULL", query_only: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, cache_kib: int, synchronous: str = "FULL", query_only: bool = False
+) -> sqlite3.Connection:
     """A connection in autocommit mode: transactions are begun and ended by name.
 
     secure_delete is off because it would write every freed page of a large object once more.

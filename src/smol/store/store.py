@@ -68,6 +68,10 @@ class Store:
         self.path = path
         self._migrations = migrations
         self._options = options
+        self._closed = False
+        self._check = ""
+        self._writer: Writer
+        self._readers: Readers
         self._lock = Lock(path, options.lock_wait_seconds)
         try:
             self._start()
@@ -224,7 +228,9 @@ class Store:
     def _open_instead(self, found: str) -> sqlite3.Connection:
         """Deal with a damaged file as `when_corrupt` says."""
         if self._options.when_corrupt == "refuse":
-            raise DataLoss(f"{self.path} is damaged ({found}); move it away or restore a backup", path=str(self.path))
+            raise DataLoss(
+                f"{self.path} is damaged ({found}); move it away or restore a backup", path=str(self.path)
+            )
         target = set_aside(self.path)
         _log.error("%s was damaged (%s); it is now %s, and the store starts empty", self.path, found, target)
         connection = self._connect()
