@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +56,8 @@ def connect(
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
         connection.execute("PRAGMA busy_timeout = 5000")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only a new file takes it
+        if not path.exists() or not path.stat().st_size:  # an old file would take a write for nothing
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA cache_size = -{cache_kib}")
@@ -76,8 +78,9 @@ def check(connection: sqlite3.Connection, limit_seconds: float) -> str:
     SQLite's quick_check reads every page, so the time grows with the file: about a second a GiB from a
     warm cache.
     """
-    give_up = time.monotonic() + limit_seconds
-    connection.set_progress_handler(lambda: time.monotonic() > give_up, 20_000)
+    timer = threading.Timer(limit_seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
     try:
         found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
@@ -87,7 +90,8 @@ def check(connection: sqlite3.Connection, limit_seconds: float) -> str:
             return "unfinished"
         raise
     finally:
-        connection.set_progress_handler(None, 0)
+        timer.cancel()
+        timer.join()
     return found
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ class Store:
         try:
             shutil.copyfile(backup, fresh)
             with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
-                if (found := check(connection, float("inf"))) != "ok":
+                if (found := check(connection, threading.TIMEOUT_MAX)) != "ok":
                     raise DataLoss(f"the backup {backup} is damaged ({found}); nothing was restored")
                 if current_version(connection) == 0:
                     raise FailedPrecondition(f"{backup} is not a backup of this store")

@@ -1,7 +1,7 @@
 """All scopes together: versions, expiry, the limit of all, and what changed lately.
 
 Plain state, no event loop: the unit calls it from one, so that each call is atomic. Values are copied
-through JSON on the way in and out, so that nobody shares a list with a register.
+through JSON text on the way in and out, so that nobody shares a list with a register.
 """
 
 from __future__ import annotations
@@ -23,10 +23,19 @@ from smol.errors import (
     ResourceExhausted,
 )
 from smol.types import Attachment, Json
-from smol.units.registers.records import Change, Kind, Limits, Register, accepts, kind_of
+from smol.units.registers.records import (
+    DATA_BYTES_MAX,
+    JSON_BYTES_MAX,
+    Change,
+    Kind,
+    Limits,
+    Register,
+    accepts,
+    kind_of,
+)
 from smol.units.registers.scope import Scope, Slot
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "checked_size", "encoded", "make_slot"]
 
 Reason = Literal["set", "deleted", "expired", "evicted"]
 
@@ -81,9 +90,8 @@ class Memory:
             )
         if ttl_seconds is not None and not 0 < ttl_seconds <= 10**10:
             raise InvalidArgument(f"ttl_seconds must be above 0 and at most 10^10, not {ttl_seconds}")
-        copy, size_bytes = _copied(value)
         expires_at = None if ttl_seconds is None else self._clock() + ttl_seconds
-        return self.view(scope, name, self._store(scope, name, Slot(kind, copy, size_bytes, 0, expires_at)))
+        return self.view(scope, name, self._store(scope, name, make_slot(kind, value, expires_at)))
 
     def get(self, scope: str, name: str) -> Slot:
         """Raises NotFound."""
@@ -97,33 +105,36 @@ class Memory:
         self.expire()
         return self._slot(scope, name)
 
-    def replace(self, scope: str, name: str, slot: Slot, value: Json, size_bytes: int) -> Register:
-        """Give a register a new value of its own kind, keeping its expiry. `value` is not copied."""
-        fresh = Slot(slot.kind, value, size_bytes, 0, slot.expires_at)
-        return self.view(scope, name, self._store(scope, name, fresh))
+    def replace(self, scope: str, name: str, slot: Slot) -> Register:
+        """Give a register a new slot, made from its old one."""
+        return self.view(scope, name, self._store(scope, name, slot))
 
     def remove(self, scope: str, name: str, reason: Reason) -> bool:
-        """Take a register away; an empty scope with limits of its own stays."""
+        """Take a register away, and its scope when that is empty and was not configured."""
         home = self.scopes.get(scope)
         slot = home.remove(name) if home else None
         if home is None or slot is None:
             return False
         self.size_bytes -= slot.size_bytes
+        if not home.slots and not home.configured:
+            del self.scopes[scope]
         self._note(scope, name, reason)
         return True
 
     def scope(self, name: str) -> Scope:
-        """A scope, made if it is not there. Raises ResourceExhausted beyond `max_scopes`."""
+        """A scope that is there, or a new one that is not among `scopes` yet.
+
+        Raises ResourceExhausted beyond `max_scopes`.
+        """
         found = self.scopes.get(name)
-        if found is None:
-            if len(self.scopes) >= self.limits.max_scopes:
-                raise ResourceExhausted(
-                    f"there are {len(self.scopes)} scopes, the most allowed; clear one first",
-                    limit=self.limits.max_scopes,
-                )
-            found = Scope(name, self.limits.scope_max_registers, self.limits.scope_max_bytes)
-            self.scopes[name] = found
-        return found
+        if found is not None:
+            return found
+        if len(self.scopes) >= self.limits.max_scopes:
+            raise ResourceExhausted(
+                f"there are {len(self.scopes)} scopes, the most allowed; clear one first",
+                limit=self.limits.max_scopes,
+            )
+        return Scope(name, self.limits.scope_max_registers, self.limits.scope_max_bytes)
 
     def expire(self) -> None:
         """Remove what is past its time."""
@@ -164,15 +175,15 @@ class Memory:
         return [self._change(event) for event in reversed(newest.values())]
 
     def view(self, scope: str, name: str, slot: Slot) -> Register:
-        attached = isinstance(slot.value, Attachment)
+        attachment = slot.value if isinstance(slot.value, Attachment) else None
         return Register(
             scope=scope,
             name=name,
             kind=slot.kind,
             version=slot.version,
             bytes=slot.size_bytes,
-            value=None if attached else _copied(slot.value)[0],
-            attachment=slot.value if attached else None,
+            value=None if isinstance(slot.value, Attachment) else msgspec.json.decode(slot.value),
+            attachment=attachment,
             expires_at=slot.expires_at,
         )
 
@@ -202,9 +213,15 @@ class Memory:
                 limit=self.limits.max_bytes,
                 needed=total,
             )
+        count = sum(len(other.slots) for other in self.scopes.values()) - len(victims)
+        if old is None and count >= self.limits.max_registers:
+            raise ResourceExhausted(
+                f"there are {count} registers, the most allowed; delete some", limit=self.limits.max_registers
+            )
         for victim in victims:
             self.remove(scope, victim, "evicted")
         self.size_bytes += slot.size_bytes - (old.size_bytes if old else 0)
+        self.scopes[scope] = home
         home.store(name, slot)
         slot.version = self._note(scope, name, "set")
         if slot.expires_at is not None:
@@ -240,14 +257,29 @@ def _compare(name: str, version: int, expected: int | None) -> None:
     raise Aborted(f"register {name!r} is at version {version}, not {expected}; read it again", version=version)
 
 
-def _copied(value: Json | Attachment) -> tuple[Json | Attachment, int]:
-    """A copy that shares nothing with `value`, and its size in bytes. Raises InvalidArgument."""
+def make_slot(kind: Kind, value: Json | Attachment, expires_at: float | None) -> Slot:
+    """A slot with a copy of `value`. Raises InvalidArgument for what is not JSON, or too large."""
     if isinstance(value, Attachment):
-        return Attachment(bytes(value.data), value.media_type, value.name), len(value)
+        if len(value) > DATA_BYTES_MAX:
+            raise InvalidArgument(f"{len(value)} bytes are beyond the {DATA_BYTES_MAX} of a register; use storage")
+        return Slot(kind, Attachment(bytes(value.data), value.media_type, value.name), 0, 0, expires_at)
+    length = len(value) if isinstance(value, (list, str)) else 0
+    return Slot(kind, encoded(value), length, 0, expires_at)
+
+
+def encoded(value: Json) -> bytes:
+    """JSON text. Raises InvalidArgument for what is not JSON, or too large."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidArgument(f"JSON has no {value}")
     try:
         text = msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
         raise InvalidArgument(f"a register holds JSON or an attachment: {error}") from None
-    return msgspec.json.decode(text), len(text)
+    return checked_size(text)
+
+
+def checked_size(text: bytes) -> bytes:
+    """Raises InvalidArgument when a JSON text is too large for a register."""
+    if len(text) > JSON_BYTES_MAX:
+        raise InvalidArgument(f"a value of {len(text)} bytes is beyond the {JSON_BYTES_MAX} of one; use storage")
+    return text

@@ -12,6 +12,11 @@ from smol.types import Attachment, Json
 
 __all__ = ["Change", "Kind", "Limits", "Name", "Register", "ScopeInfo", "ScopeName", "accepts", "kind_of"]
 
+JSON_BYTES_MAX = 768 * 1024
+"""Largest JSON value: it must fit a frame's header of 1 MiB with what surrounds it."""
+DATA_BYTES_MAX = 8 * 1024 * 1024
+"""Largest bytes value."""
+
 Kind: TypeAlias = Literal["boolean", "integer", "number", "text", "list", "map", "bytes", "any"]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 ScopeName: TypeAlias = Annotated[str, Meta(pattern=r"^(global|(program|session):[A-Za-z0-9_.-]{1,64})$")]
@@ -20,12 +25,13 @@ ScopeName: TypeAlias = Annotated[str, Meta(pattern=r"^(global|(program|session):
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of the unit, in smol.toml under `[units.registers]`.
 
-    scope_*: of each scope that was not given its own; max_bytes, max_scopes: of all together.
+    scope_*: of each scope that was not given its own; max_*: of all together.
     kept_changes: how far back `watch` can go.
     """
 
     scope_max_registers: Annotated[int, Meta(ge=1)] = 10_000
     scope_max_bytes: Annotated[int, Meta(ge=1)] = 16 * 1024**2
+    max_registers: Annotated[int, Meta(ge=1)] = 50_000
     max_bytes: Annotated[int, Meta(ge=1)] = 64 * 1024**2
     max_scopes: Annotated[int, Meta(ge=1)] = 1000
     kept_changes: Annotated[int, Meta(ge=1)] = 10_000

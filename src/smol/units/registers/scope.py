@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from smol.errors import ResourceExhausted
-from smol.types import Attachment, Json
+from smol.types import Attachment
 from smol.units.registers.records import Kind
 
 __all__ = ["Scope", "Slot"]
@@ -15,13 +15,21 @@ __all__ = ["Scope", "Slot"]
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """What a scope holds under a name. expires_at: on the unit's clock."""
+    """What a scope holds under a name. Replaced as a whole, never changed in place.
+
+    value: JSON text, so that its size is what it costs and nobody can share it; or bytes.
+    length: elements of a list, characters of a text; else 0. expires_at: on the unit's clock.
+    """
 
     kind: Kind
-    value: Json | Attachment
-    size_bytes: int
-    version: int
-    expires_at: float | None
+    value: bytes | Attachment
+    length: int
+    version: int = 0
+    expires_at: float | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.value)
 
 
 class Scope:
@@ -31,6 +39,7 @@ class Scope:
         self.name = name
         self.max_registers = max_registers
         self.max_bytes = max_bytes
+        self.configured = False
         self.evict: Literal["never", "lru"] = "never"
         self.size_bytes = 0
         self.slots: OrderedDict[str, Slot] = OrderedDict()

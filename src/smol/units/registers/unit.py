@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Meta
@@ -19,16 +19,17 @@ from msgspec import Meta
 from smol.errors import FailedPrecondition, InvalidArgument, OutOfRange
 from smol.sdk import Attachment, Context, Unit, operation
 from smol.types import Json
-from smol.units.registers.memory import Memory
+from smol.units.registers.memory import Memory, checked_size, encoded, make_slot
 from smol.units.registers.records import Change, Kind, Limits, Name, Register, ScopeInfo, ScopeName
-from smol.units.registers.scope import Scope
+from smol.units.registers.scope import Scope, Slot
 
 __all__ = ["Registers"]
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 Version: TypeAlias = Annotated[int, Meta(ge=0)]
 Number: TypeAlias = int | float
-Names: TypeAlias = list[Register]
+Found: TypeAlias = list[Register]
+Scopes: TypeAlias = list[ScopeInfo]
 
 
 class Registers(Unit):
@@ -103,7 +104,7 @@ class Registers(Unit):
         prefix: str = "",
         after: str = "",
         limit: Annotated[int, Meta(ge=1, le=1000)] = 100,
-    ) -> Names:
+    ) -> Found:
         """List registers of a scope by name. Fewer than `limit`: that was the end.
 
         Bytes are left out: `get` them.
@@ -137,8 +138,8 @@ class Registers(Unit):
             return self._told(self._memory.put(scope, name, first, ttl_seconds=ttl_seconds))
         if slot.kind not in ("integer", "number") or (slot.kind == "integer" and isinstance(by, float)):
             raise FailedPrecondition(f"register {name!r} holds {slot.kind}; {by!r} can't be added to it")
-        total = _sum(name, slot.value, by)
-        return self._told(self._memory.replace(scope, name, slot, total, len(msgspec.json.encode(total))))
+        total = _sum(name, msgspec.json.decode(cast(bytes, slot.value)), by)
+        return self._told(self._memory.replace(scope, name, make_slot(slot.kind, total, slot.expires_at)))
 
     @operation()
     async def append(
@@ -150,23 +151,19 @@ class Registers(Unit):
         """
         slot = self._memory.find(scope, name)
         if slot is None:
-            fresh = self._memory.put(scope, name, [value])
-            self._tell()
-            return len(fresh.value)
-        if slot.kind not in ("list", "text") or (slot.kind == "text" and not isinstance(value, str)):
+            longer = make_slot("list", [value], None)
+        elif slot.kind == "list" or (slot.kind == "text" and isinstance(value, str)):
+            longer = _longer(slot, value)
+        else:
             raise FailedPrecondition(
-                f"register {name!r} holds {slot.kind}; {type(value).__name__} can't be appended"
+                f"register {name!r} holds {slot.kind}; {type(value).__name__} can't be appended to it"
             )
-        longer = slot.value + (value if slot.kind == "text" else [value])
-        if keep is not None:
-            longer = longer[-keep:]
-        try:
-            text = msgspec.json.encode(longer)
-        except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
-            raise InvalidArgument(f"a register holds JSON: {error}") from None
-        self._memory.replace(scope, name, slot, msgspec.json.decode(text), len(text))
+        if keep is not None and longer.length > keep:
+            kept = msgspec.json.decode(cast(bytes, longer.value))[-keep:]
+            longer = make_slot(longer.kind, kept, longer.expires_at)
+        self._memory.replace(scope, name, longer)
         self._tell()
-        return len(longer)
+        return longer.length
 
     @operation()
     async def swap(
@@ -222,7 +219,7 @@ class Registers(Unit):
                 await signal.wait()
 
     @operation(read_only=True)
-    async def scopes(self) -> list[ScopeInfo]:
+    async def scopes(self) -> Scopes:
         """List the scopes with what they hold and may hold."""
         self._memory.expire()
         return [_info(scope) for _, scope in sorted(self._memory.scopes.items())]
@@ -244,6 +241,8 @@ class Registers(Unit):
         home.max_registers = max_registers or limits.scope_max_registers
         home.max_bytes = max_bytes or limits.scope_max_bytes
         home.evict = evict
+        home.configured = True
+        self._memory.scopes[scope] = home
         return _info(home)
 
     @operation(idempotent=True, destructive=True)
@@ -271,6 +270,16 @@ def _one(value: Json, attachment: Attachment | None) -> Json | Attachment:
     if attachment is not None and value is not None:
         raise InvalidArgument("give either a value or an attachment, not both")
     return value if attachment is None else attachment
+
+
+def _longer(slot: Slot, value: Json) -> Slot:
+    """A list with one more element, or a text with more characters: spliced, not decoded."""
+    text, addition = cast(bytes, slot.value), encoded(value)
+    if slot.kind == "text":
+        joined, length = text[:-1] + addition[1:], slot.length + len(value)
+    else:
+        joined, length = text[:-1] + (b"," if slot.length else b"") + addition + b"]", slot.length + 1
+    return Slot("text" if slot.kind == "text" else "list", checked_size(joined), length, 0, slot.expires_at)
 
 
 def _sum(name: str, value: Number, by: Number) -> Number:
