@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def store(path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def put(store: Store, key: str, value: object) -> object:
+def put(store: Store, key: str, value: object) -> Coroutine[Any, Any, int]:
     return store.write(lambda c: c.execute("INSERT INTO pairs VALUES (?, ?)", (key, value)).rowcount)
 
 
@@ -49,7 +49,7 @@ async def values(store: Store) -> dict[str, object]:
 
 def test_what_was_written_is_read_back_and_survives_reopening(store: Store, path: Path) -> None:
     async def scenario() -> dict[str, object]:
-        assert await put(store, "a", 1) == 1  # type: ignore[misc]
+        assert await put(store, "a", 1) == 1
         return await values(store)
 
     assert asyncio.run(scenario()) == {"a": 1}
@@ -61,7 +61,7 @@ def test_what_was_written_is_read_back_and_survives_reopening(store: Store, path
 
 def test_waiting_writes_share_transactions(store: Store) -> None:
     async def scenario() -> None:
-        await asyncio.gather(*(put(store, str(n), n) for n in range(200)))  # type: ignore[arg-type]
+        await asyncio.gather(*(put(store, str(n), n) for n in range(200)))
 
     asyncio.run(scenario())
     statistics = store.statistics()
@@ -77,8 +77,13 @@ def test_a_failed_job_undoes_itself_and_spares_its_neighbours(store: Store) -> N
         raise InvalidArgument("no")
 
     async def scenario() -> list[object]:
-        jobs = [store.write(lambda _: gate.wait(5)), put(store, "a", 1), store.write(half), put(store, "b", 2)]
-        tasks = [asyncio.ensure_future(job) for job in jobs]  # type: ignore[arg-type, var-annotated]
+        jobs: list[Coroutine[Any, Any, object]] = [
+            store.write(lambda _: gate.wait(5)),
+            put(store, "a", 1),
+            store.write(half),
+            put(store, "b", 2),
+        ]
+        tasks = [asyncio.ensure_future(job) for job in jobs]
         await asyncio.sleep(0)
         gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -98,8 +103,13 @@ def test_a_write_that_does_not_fit_the_disk_spares_those_that_do(store: Store) -
         gate.wait(5)
 
     async def scenario() -> list[object]:
-        jobs = [store.write(shrink), put(store, "a", 1), put(store, "big", b"x" * 10**6), put(store, "b", 2)]
-        tasks = [asyncio.ensure_future(job) for job in jobs]  # type: ignore[arg-type, var-annotated]
+        jobs: list[Coroutine[Any, Any, object]] = [
+            store.write(shrink),
+            put(store, "a", 1),
+            put(store, "big", b"x" * 10**6),
+            put(store, "b", 2),
+        ]
+        tasks = [asyncio.ensure_future(job) for job in jobs]
         await asyncio.sleep(0)
         gate.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,12 +142,12 @@ def test_a_cancelled_write_that_still_waits_is_dropped(store: Store) -> None:
     async def scenario() -> None:
         first = asyncio.ensure_future(store.write(block))
         await asyncio.to_thread(running.wait, 5)
-        second = asyncio.ensure_future(put(store, "dropped", 1))  # type: ignore[arg-type, var-annotated]
+        second = asyncio.ensure_future(put(store, "dropped", 1))
         await asyncio.sleep(0)
         second.cancel()
         gate.set()
         await asyncio.gather(first, second, return_exceptions=True)
-        await put(store, "kept", 1)  # type: ignore[misc]
+        await put(store, "kept", 1)
 
     asyncio.run(scenario())
     assert asyncio.run(values(store)) == {"kept": 1}
@@ -153,7 +163,7 @@ def test_a_loop_that_is_gone_does_not_stop_the_writer(store: Store) -> None:
 
     asyncio.run(leave())
     gate.set()
-    asyncio.run(put(store, "a", 1))  # type: ignore[arg-type]
+    asyncio.run(put(store, "a", 1))
     assert asyncio.run(values(store)) == {"a": 1}
 
 
@@ -177,7 +187,7 @@ def test_a_closed_store_refuses_and_closes_twice(store: Store) -> None:
     store.close()
     store.close()
     with pytest.raises(Unavailable, match="closed"):
-        asyncio.run(put(store, "a", 1))  # type: ignore[arg-type]
+        asyncio.run(put(store, "a", 1))
     with pytest.raises(Unavailable, match="closed"):
         asyncio.run(values(store))
 
@@ -220,7 +230,7 @@ def damage(path: Path) -> bytes:
 
 
 def test_a_damaged_file_is_set_aside_whole_and_named(store: Store, path: Path) -> None:
-    asyncio.run(put(store, "a", b"x" * 20_000))  # type: ignore[arg-type]
+    asyncio.run(put(store, "a", b"x" * 20_000))
     store.close()
     damaged = damage(path)
     fresh = Store.open(path, [FIRST])
@@ -250,7 +260,7 @@ def test_a_file_that_is_no_database_is_set_aside(path: Path, content: bytes) -> 
 
 
 def test_a_damaged_file_is_refused_where_that_was_asked(store: Store, path: Path) -> None:
-    asyncio.run(put(store, "a", b"x" * 20_000))  # type: ignore[arg-type]
+    asyncio.run(put(store, "a", b"x" * 20_000))
     store.close()
     damaged = damage(path)
     with pytest.raises(DataLoss, match="damaged"):
@@ -274,7 +284,7 @@ def test_a_check_that_takes_too_long_is_called_unfinished() -> None:
 
 
 def test_a_backup_made_under_load_is_a_whole_state(store: Store, path: Path) -> None:
-    def pair(n: int) -> object:
+    def pair(n: int) -> Coroutine[Any, Any, None]:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT INTO pairs VALUES (?, 0)", (f"a{n}",))
             connection.execute("INSERT INTO pairs VALUES (?, 0)", (f"b{n}",))
@@ -282,7 +292,7 @@ def test_a_backup_made_under_load_is_a_whole_state(store: Store, path: Path) -> 
         return store.write(work)
 
     async def scenario() -> int:
-        writes = asyncio.gather(*(pair(n) for n in range(1000)))  # type: ignore[arg-type, var-annotated]
+        writes = asyncio.gather(*(pair(n) for n in range(1000)))
         await asyncio.sleep(0)
         size = await asyncio.to_thread(store.back_up, path.with_name("copy"))
         await writes
@@ -298,19 +308,19 @@ def test_a_backup_made_under_load_is_a_whole_state(store: Store, path: Path) -> 
 
 
 def test_restoring_brings_the_backup_back_and_keeps_the_former_file(store: Store, path: Path) -> None:
-    asyncio.run(put(store, "old", 1))  # type: ignore[arg-type]
+    asyncio.run(put(store, "old", 1))
     store.back_up(path.with_name("copy"))
-    asyncio.run(put(store, "new", 2))  # type: ignore[arg-type]
+    asyncio.run(put(store, "new", 2))
     former = store.restore(path.with_name("copy"))
     assert asyncio.run(values(store)) == {"old": 1}
-    asyncio.run(put(store, "newer", 3))  # type: ignore[arg-type]
+    asyncio.run(put(store, "newer", 3))
     before = Store.open(former, [FIRST])
     assert asyncio.run(values(before)) == {"old": 1, "new": 2}
     before.close()
 
 
 def test_a_damaged_backup_is_not_restored(store: Store, path: Path) -> None:
-    asyncio.run(put(store, "a", b"x" * 20_000))  # type: ignore[arg-type]
+    asyncio.run(put(store, "a", b"x" * 20_000))
     store.back_up(path.with_name("copy"))
     damage(path.with_name("copy"))
     with pytest.raises(DataLoss, match="damaged"):

@@ -215,6 +215,7 @@ class Registers(Unit):
             for change in self._memory.changes_since(position, scope, prefix):
                 yield change
             position = upto
+            self.expire()
             if position == self._memory.sequence:
                 await signal.wait()
 

@@ -30,7 +30,9 @@ def test_a_large_object_comes_back_whole_and_in_part(opened: Any) -> None:
     async def scenario() -> None:
         async with opened() as (storage, _):
             token = await upload(storage, DATA)
-            written = await storage.finish_upload(token, "big", media_type="video/mp4", name="b.mp4", sha256=SHA256)
+            written = await storage.finish_upload(
+                token, "big", media_type="video/mp4", name="b.mp4", sha256=SHA256
+            )
             assert (written.bytes, written.sha256) == (len(DATA), SHA256)
             item = await storage.get("big")
             assert (item.attachment, item.sha256, item.media_type) == (None, SHA256, "video/mp4")
@@ -58,7 +60,7 @@ def test_equal_objects_are_kept_once_and_go_with_their_last_reference(opened: An
     async def scenario() -> None:
         async with opened() as (storage, context):
 
-            async def chunks() -> int:
+            async def chunks() -> object:
                 return await storage.store.read(lambda c: c.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
             for key in ("one", "two"):

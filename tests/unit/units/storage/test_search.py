@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smol.errors import InvalidArgument, NotFound
+from smol.units.storage.migrations import MIGRATIONS
 from smol.units.storage.texts import _fts_query
+from smol.units.storage.vectors import Metric, nearest, pack
 
 
 def test_words_are_found_ranked_with_a_snippet(opened: Any) -> None:
@@ -17,7 +21,9 @@ def test_words_are_found_ranked_with_a_snippet(opened: Any) -> None:
         async with opened() as (storage, context):
             await storage.put(context, "before", {"title": "Cats before the configuration"}, "notes")
             await storage.configure("notes", text_fields=["title", "tags.name"])
-            await storage.put(context, "once", {"title": "A cat and a long row of other words about dogs"}, "notes")
+            await storage.put(
+                context, "once", {"title": "A cat and a long row of other words about dogs"}, "notes"
+            )
             await storage.put(context, "often", {"title": "cat cat cat"}, "notes")
             await storage.put(context, "tagged", {"tags": [{"name": "x"}, {"name": "ÉLÉPHANT gris"}]}, "notes")
             await storage.put(context, "hidden", {"body": "cat"}, "notes")
@@ -77,13 +83,11 @@ def test_a_query_without_words_is_refused(opened: Any) -> None:
 
 
 def test_no_query_is_a_syntax_error() -> None:
-    import sqlite3
-
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE VIRTUAL TABLE texts USING fts5(body)")
 
     @settings(max_examples=300, deadline=None)
-    @given(st.text(alphabet='ab"*-() :^+{}\'\\\0é', max_size=20) | st.text(max_size=20))
+    @given(st.text(alphabet="ab\"*-() :^+{}'\\\0é", max_size=20) | st.text(max_size=20))
     def check(query: str) -> None:
         try:
             translated = _fts_query(query)
@@ -99,9 +103,18 @@ def test_a_filter_narrows_both_searches(opened: Any) -> None:
     async def scenario() -> None:
         async with opened() as (storage, context):
             await storage.configure("default", text_fields=["t"])
-            for key, value in {"a": {"t": "cat", "m": {"n": 1}}, "b": {"t": "cat", "m": {"n": "1"}}, "c": {"t": "cat"}}.items():
+            for key, value in {
+                "a": {"t": "cat", "m": {"n": 1}},
+                "b": {"t": "cat", "m": {"n": "1"}},
+                "c": {"t": "cat"},
+            }.items():
                 await storage.put(context, key, value, vector=[1.0, 0.0])
-            for where, keys in [({"m.n": 1}, ["a"]), ({"m.n": "1"}, ["b"]), ({"m.n": None}, ["c"]), ({"m.n": 2}, [])]:
+            for where, keys in [
+                ({"m.n": 1}, ["a"]),
+                ({"m.n": "1"}, ["b"]),
+                ({"m.n": None}, ["c"]),
+                ({"m.n": 2}, []),
+            ]:
                 assert [match.key for match in await storage.search("cat", where=where)] == keys
                 assert [match.key for match in await storage.nearest([1.0, 0.0], where=where)] == keys
             for where in [{'a"b': 1}, {"": 1}, {"a": []}, {"a": 2**70}]:
@@ -117,16 +130,12 @@ def test_a_filter_narrows_both_searches(opened: Any) -> None:
     st.lists(st.floats(-100, 100, width=32), min_size=3, max_size=3),
 )
 def test_nearest_agrees_with_plain_arithmetic(vectors: list[list[float]], query: list[float]) -> None:
-    import sqlite3
-
-    from smol.units.storage.migrations import MIGRATIONS
-    from smol.units.storage.vectors import nearest, pack
 
     def cosine(a: list[float], b: list[float]) -> float:
         norms = math.hypot(*a) * math.hypot(*b)
         return sum(x * y for x, y in zip(a, b, strict=True)) / norms if norms else 0.0
 
-    scores = {
+    scores: dict[Metric, Callable[[list[float], list[float]], float]] = {
         "cosine": cosine,
         "dot": lambda a, b: sum(x * y for x, y in zip(a, b, strict=True)),
         "euclidean": lambda a, b: -math.dist(a, b),
@@ -142,7 +151,7 @@ def test_nearest_agrees_with_plain_arithmetic(vectors: list[list[float]], query:
         )
         connection.execute("INSERT INTO vectors VALUES (?, 1, 3, ?)", (number, pack(vector)))
     for metric, score in scores.items():
-        found = nearest(connection, "c", pack(query), metric, {}, 5, 0)  # type: ignore[arg-type]
+        found = nearest(connection, "c", pack(query), metric, {}, 5, 0)
         expected = sorted((score(vector, query) for vector in vectors), reverse=True)[:5]
         assert [match.score for match in found] == pytest.approx(expected, rel=1e-4, abs=1e-2)
         for match in found:

@@ -17,12 +17,13 @@ from smol.errors import (
 from smol.sdk import Attachment
 from smol.sdk.schema import operations_of
 from smol.units.storage.records import Action
+from smol.units.storage.unit import Storage
 
 
 def test_json_comes_back_as_it_went_in(opened: Any) -> None:
     async def scenario() -> None:
         async with opened() as (storage, context):
-            values = [None, True, 0, -1.5, "", "ä\0𝄞", [], {"a": [1, {"b": None}]}, 2**60]
+            values: list[Any] = [None, True, 0, -1.5, "", "ä\0𝄞", [], {"a": [1, {"b": None}]}, 2**60]
             for number, value in enumerate(values):
                 written = await storage.put(context, f"k{number}", value)
                 assert written.created
@@ -34,7 +35,9 @@ def test_json_comes_back_as_it_went_in(opened: Any) -> None:
 def test_bytes_come_back_with_their_type_and_name(opened: Any) -> None:
     async def scenario() -> None:
         async with opened() as (storage, context):
-            await storage.put(context, "photo", attachment=Attachment(memoryview(b"\xff\xd8"), "image/jpeg", "a.jpg"))
+            await storage.put(
+                context, "photo", attachment=Attachment(memoryview(b"\xff\xd8"), "image/jpeg", "a.jpg")
+            )
             item = await storage.get("photo")
             assert item.attachment == Attachment(b"\xff\xd8", "image/jpeg", "a.jpg")
             assert (item.bytes, item.value) == (2, None)
@@ -82,7 +85,8 @@ def test_one_of_many_compare_and_set_wins(opened: Any) -> None:
         async with opened() as (storage, context):
             version = (await storage.put(context, "k", 0)).version
             outcomes = await asyncio.gather(
-                *(storage.put(context, "k", n, expected_version=version) for n in range(50)), return_exceptions=True
+                *(storage.put(context, "k", n, expected_version=version) for n in range(50)),
+                return_exceptions=True,
             )
             assert sum(not isinstance(outcome, Aborted) for outcome in outcomes) == 1
 
@@ -362,8 +366,6 @@ def test_unknown_settings_are_refused(opened: Any) -> None:
 
 
 def test_every_operation_can_be_described() -> None:
-    from smol.units.storage.unit import Storage
-
     operations = operations_of(Storage(), "storage")
     assert len(operations) == 23
     for operation in operations.values():
