@@ -27,7 +27,7 @@ from smol.units.storage.items import Draft, get, put
 from smol.units.storage.outcomes import fingerprint
 from smol.units.storage.records import (
     CHUNK_BYTES_MAX,
-    DOWNLOAD_CHUNK_BYTES,
+    PIECE_BYTES,
     CollectionName,
     Key,
     Upload,
@@ -70,7 +70,7 @@ class ObjectOperations(Core):
         The last chunk may be sent again, so that a call without answer can be repeated.
 
         offset: where the chunk starts: the sum of those before it.
-        chunk: 1 byte to 4 MiB.
+        chunk: 1 byte to 1 MiB.
         """
         if not 1 <= len(chunk) <= CHUNK_BYTES_MAX:
             raise InvalidArgument(f"a chunk has 1 to {CHUNK_BYTES_MAX} bytes, not {len(chunk)}")
@@ -152,7 +152,7 @@ class ObjectOperations(Core):
         start: Offset = 0,
         length: Offset | None = None,
     ) -> AsyncIterator[Attachment]:
-        """Stream the bytes of a value, in chunks of at most 1 MiB, back to back.
+        """Stream the bytes of a value, in chunks of at most 256 KiB, back to back.
 
         JSON values come as their text. An object replaced meanwhile is still sent to its end.
 
@@ -227,5 +227,5 @@ class ObjectOperations(Core):
 def _cut(data: memoryview, start: int, end: int) -> Iterator[memoryview]:
     """`data[start:end]` in pieces fit for a message; `end` may lie beyond the data."""
     end = min(end, len(data))
-    for position in range(start, end, DOWNLOAD_CHUNK_BYTES):
-        yield data[position : min(end, position + DOWNLOAD_CHUNK_BYTES)]
+    for position in range(start, end, PIECE_BYTES):
+        yield data[position : min(end, position + PIECE_BYTES)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlite3 import Connection
 
 from smol.errors import FailedPrecondition, NotFound, ResourceExhausted
-from smol.units.storage.records import Limits
+from smol.units.storage.records import PIECE_BYTES, Limits
 
 __all__ = ["abandon", "append", "begin", "chunk_at", "complete", "find_upload"]
 
@@ -45,7 +45,7 @@ def append(
     """
     object_id, size = find_upload(connection, token)
     if offset != size:
-        if offset + len(data) == size and chunk_at(connection, object_id, offset) == (offset, bytes(data)):
+        if offset + len(data) == size and _holds(connection, object_id, offset, memoryview(data)):
             return size
         raise FailedPrecondition(f"the upload is at offset {size}, not {offset}; go on from there", offset=size)
     used = connection.execute(
@@ -59,7 +59,12 @@ def append(
             needed=used + len(data),
             unit="bytes",
         )
-    connection.execute("INSERT INTO chunks(object, start, data) VALUES (?, ?, ?)", (object_id, offset, data))
+    view = memoryview(data)
+    for start in range(0, len(view), PIECE_BYTES):
+        connection.execute(
+            "INSERT INTO chunks(object, start, data) VALUES (?, ?, ?)",
+            (object_id, offset + start, view[start : start + PIECE_BYTES]),
+        )
     connection.execute(
         "UPDATE objects SET bytes = bytes + ?, expires_ms = ? WHERE id = ?", (len(data), expires_ms, object_id)
     )
@@ -99,3 +104,17 @@ def chunk_at(connection: Connection, object_id: int, offset: int) -> tuple[int, 
         (object_id, offset),
     ).fetchone()
     return None if row is None or offset >= row[0] + len(row[1]) else (row[0], row[1])
+
+
+def _holds(connection: Connection, object_id: int, offset: int, data: memoryview) -> bool:
+    """Whether the object has the bytes `data` at `offset`, where one of its chunks starts."""
+    position = 0
+    while position < len(data):
+        found = chunk_at(connection, object_id, offset + position)
+        if found is None or found[0] != offset + position:
+            return False
+        piece = found[1]
+        if data[position : position + len(piece)] != piece:
+            return False
+        position += len(piece)
+    return position == len(data)

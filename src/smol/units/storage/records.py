@@ -33,8 +33,10 @@ JSON_BYTES_MAX = 768 * 1024
 """Largest JSON value: it must fit a frame's header of 1 MiB with what surrounds it."""
 DATA_BYTES_MAX = 8 * 1024 * 1024
 """Largest bytes value of a single put; more is uploaded in chunks."""
-CHUNK_BYTES_MAX = 4 * 1024 * 1024
-DOWNLOAD_CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES_MAX = 1024 * 1024
+"""Largest chunk of an upload."""
+PIECE_BYTES = 256 * 1024
+"""Largest row of an object, and chunk of a download: SQLite and Python copy each a few times over."""
 VECTOR_DIMENSIONS_MAX = 4096
 
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512)]

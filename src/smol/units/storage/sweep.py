@@ -14,7 +14,7 @@ from smol.units.storage.records import Limits
 __all__ = ["next_due_ms", "sweep_step"]
 
 _ITEMS = 256
-_CHUNKS = 4
+_CHUNKS = 16
 _PAGES = 2048
 
 
@@ -70,12 +70,15 @@ def _free_chunks(connection: Connection, pinned: Set[int]) -> bool:
             # Without a hash no new upload can find it, so it is safe to take apart over several steps.
             connection.execute("UPDATE objects SET sha256 = NULL WHERE id = ?", (object_id,))
     dead = connection.execute("SELECT id FROM objects WHERE sha256 IS NULL AND upload IS NULL LIMIT 1").fetchone()
-    if dead is None:
-        connection.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
-        return bool(connection.execute("PRAGMA freelist_count").fetchone()[0] > _PAGES)
-    removed = connection.execute(
-        "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks WHERE object = ? LIMIT ?)", (dead[0], _CHUNKS)
-    ).rowcount
-    if not removed:
-        connection.execute("DELETE FROM objects WHERE id = ?", dead)
-    return True
+    if dead is not None:
+        # From the end of the file, so that giving pages back right after finds few in its way.
+        removed = connection.execute(
+            "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks WHERE object = ? ORDER BY start DESC LIMIT ?)",
+            (dead[0], _CHUNKS),
+        ).rowcount
+        if not removed:
+            connection.execute("DELETE FROM objects WHERE id = ?", dead)
+    free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    for _ in range(min(free, _PAGES)):
+        connection.execute("PRAGMA incremental_vacuum(1)")  # Python takes one step, which is one page, a call
+    return dead is not None or free > _PAGES
