@@ -31,7 +31,8 @@ __all__ = [
 
 _PUT_FACTS = """
 SELECT k.id, k.items, k.bytes, coalesce(k.max_items, ?3), coalesce(k.max_bytes, ?4), k.text_fields,
-       t.items, t.bytes, i.id, i.version, i.deleted, i.bytes, i.expires_ms
+       t.items, t.bytes, i.id, i.version, i.deleted, i.bytes, i.expires_ms,
+       (SELECT max(coalesce((SELECT max(version) FROM items), 0), value) FROM marks WHERE name = 'forgotten')
 FROM collections k JOIN collections t ON t.id = 0
 LEFT JOIN items i ON i.collection = k.id AND i.key = ?2 WHERE k.name = ?1
 """
@@ -90,7 +91,7 @@ def put(connection: Connection, draft: Draft, now_ms: int, limits: Limits) -> Wr
         make_collection(connection, draft.collection, limits)
         row = connection.execute(_PUT_FACTS, arguments).fetchone()
     (collection, items, size, max_items, max_bytes, text_fields, all_items, all_bytes,
-     item, version, deleted, old_bytes, expires_ms) = row  # fmt: skip
+     item, version, deleted, old_bytes, expires_ms, last) = row  # fmt: skip
     live = item is not None and not deleted and (expires_ms is None or expires_ms > now_ms)
     _compare(draft.key, version if live else 0, draft.expected_version)
     # An expired item that was not swept yet still counts, so it is what the new one replaces.
@@ -100,7 +101,7 @@ def put(connection: Connection, draft: Draft, now_ms: int, limits: Limits) -> Wr
     _hold_quota(f"collection {draft.collection!r}", size + more_bytes, more_bytes, max_bytes, "bytes")
     _hold_quota("the store", all_items + more_items, more_items, limits.max_items, "items")
     _hold_quota("the store", all_bytes + more_bytes, more_bytes, limits.max_bytes, "bytes")
-    sequence = last_sequence(connection) + 1
+    sequence = last + 1
     values = (sequence, draft.value, draft.media_type, draft.name, draft.object_id, draft.size_bytes, now_ms,
               draft.expires_ms)  # fmt: skip
     if item is None:

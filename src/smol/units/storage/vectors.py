@@ -59,7 +59,7 @@ def nearest(
     import numpy as np
 
     dimensions = len(vector) // 4
-    query = np.frombuffer(vector, dtype="<f4").astype(np.float64)
+    query = np.frombuffer(vector, dtype="<f4")
     conditions, arguments = conditions_of(where)
     cursor = connection.execute(
         "SELECT v.data, i.id, i.key FROM vectors v JOIN items i ON i.id = v.item "
@@ -70,8 +70,10 @@ def nearest(
     best: list[tuple[float, str, int]] = []
     while rows := cursor.fetchmany(max(1, _BLOCK_BYTES // len(vector))):
         block = np.frombuffer(b"".join(row[0] for row in rows), dtype="<f4").reshape(len(rows), dimensions)
-        scores = _scores(np, block, query, metric).tolist()
-        found = [(-score, row[2], row[1]) for score, row in zip(scores, rows, strict=True)]
+        scores = _scores(np, block, query, metric)
+        # All that tie with the last place are kept, so that ties are told apart by key.
+        bar = np.partition(scores, -limit)[-limit] if len(rows) > limit else scores.min()
+        found = [(-float(scores[n]), rows[n][2], rows[n][1]) for n in np.flatnonzero(scores >= bar).tolist()]
         best = heapq.nsmallest(limit, [*best, *found])
     return [_match(connection, item, -negative) for negative, _, item in best]
 
@@ -82,7 +84,7 @@ def _scores(np: Any, block: Any, query: Any, metric: Metric) -> Any:
     dots = block @ query
     if metric == "dot":
         return dots
-    norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64)) * np.sqrt(query @ query)
+    norms = np.sqrt(np.einsum("ij,ij->i", block, block)) * np.sqrt(query @ query)
     return np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
 
 
