@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from smol.errors import InvalidArgument, Unavailable
+from smol.errors import InvalidArgument, SmolError, Unavailable
 from smol.sdk import Attachment, Context, Unit
 from smol.store import Options, Store
 from smol.types import Json
@@ -66,8 +66,10 @@ class Core(Unit):
             try:
                 await self.sweep()
                 due_ms = await self.store.read(next_due_ms)
-            except Unavailable:
-                due_ms = None  # closed for a restore, or the disk fails: look again later
+            except SmolError as error:
+                # Closed for a restore, a full or failing disk: reads go on, so this must not end the unit.
+                context.log.warning("sweeping failed, it is tried again in a minute: %s", error)
+                due_ms = None
             wait_seconds = _SWEEP_SECONDS_MAX if due_ms is None else (due_ms - self.now_ms()) / 1000
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._sweep_due.wait(), min(max(wait_seconds, 0.05), _SWEEP_SECONDS_MAX))
