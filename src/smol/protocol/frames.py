@@ -10,13 +10,22 @@ import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from smol.errors import InvalidArgument, ResourceExhausted
 
-__all__ = ["PREFIX_BYTES", "Buffer", "Frame", "FrameDecoder", "Limits", "encode_frame"]
+__all__ = [
+    "MAX_BYTES",
+    "MIN_HEADER_BYTES",
+    "PREFIX_BYTES",
+    "Buffer",
+    "Frame",
+    "FrameDecoder",
+    "Limits",
+    "encode_frame",
+]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -26,12 +35,17 @@ _WINDOW_BYTES = 64 * 1024
 _MAPPED_BYTES = 256 * 1024
 """From this size a frame gets pages of its own: untouched until filled, given back when dropped."""
 
+MIN_HEADER_BYTES = 16 * 1024
+"""No side may accept less: an error message always fits (see `messages.error_message`)."""
+MAX_BYTES = 0xFFFF_FFFF
+"""What the prefix can say."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """The largest header and body that one side accepts, in bytes."""
 
-    header_bytes: int = 1 << 20
-    body_bytes: int = 64 << 20
+    header_bytes: Annotated[int, msgspec.Meta(ge=MIN_HEADER_BYTES, le=MAX_BYTES)] = 1 << 20
+    body_bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)] = 64 << 20
 
     def within(self, other: Limits) -> Limits:
         """What both sides accept."""
@@ -65,9 +79,12 @@ class FrameDecoder:
         self._start = 0
         self._end = 0
         self._large: memoryview | None = None
-        self._large_header_bytes = 0
+        """A frame that the window can't hold, less its prefix."""
         self._large_filled = 0
+        self._large_header_bytes = 0
+        self._large_discard_bytes = 0
         self._skip: Frame | None = None
+        """A frame whose header is there and whose body is being thrown away."""
         self._skip_bytes = 0
 
     @property
@@ -81,8 +98,8 @@ class FrameDecoder:
             return self._large[self._large_filled :]
         if self._start == self._end:
             self._start = self._end = 0
-        elif self._end == _WINDOW_BYTES:
-            self._compact()
+        elif self._end > _WINDOW_BYTES // 2 and self._start:
+            self._compact()  # While there is room left, so that no read is a few bytes only.
         return self._window[self._end :]
 
     def buffer_updated(self, count: int) -> Iterator[Frame]:
@@ -90,12 +107,14 @@ class FrameDecoder:
 
         Raises InvalidArgument or ResourceExhausted when the stream is lost.
         """
-        if self._large is not None:
+        if self._large is None:
+            self._end += count
+        else:
             self._large_filled += count
-            if self._large_filled == len(self._large):
-                yield self._finish_large()
-            return
-        self._end += count
+            if self._large_filled < len(self._large):
+                return
+            if (frame := self._finish_large()) is not None:
+                yield frame
         while (frame := self._next_frame()) is not None:
             yield frame
 
@@ -109,67 +128,65 @@ class FrameDecoder:
             view = view[count:]
             yield from self.buffer_updated(count)
 
+    def clear(self) -> None:
+        """Forget what came in and was not asked for."""
+        self._start = self._end = self._skip_bytes = 0
+        self._large = self._skip = None
+
     def _next_frame(self) -> Frame | None:
         if self._skip is not None:
             return self._continue_skip()
-        available = self._end - self._start
+        start = self._start
+        available = self._end - start
         if available < PREFIX_BYTES:
             return None
-        header_bytes, body_bytes = _PREFIX.unpack_from(self._window, self._start)
-        self._check_header(header_bytes)
-        if body_bytes > self.limits.body_bytes:
-            return self._begin_skip(available, header_bytes, body_bytes)
-        total = PREFIX_BYTES + header_bytes + body_bytes
-        if available >= total:
-            start = self._start + PREFIX_BYTES
-            middle, end = start + header_bytes, self._start + total
-            self._start = end
-            body = bytes(self._window[middle:end]) if body_bytes else b""
-            return Frame(bytes(self._window[start:middle]), body)
-        if total > _WINDOW_BYTES:
-            self._begin_large(available, header_bytes, total - PREFIX_BYTES)
-        return None
+        header_bytes, body_bytes = _PREFIX.unpack_from(self._window, start)
+        if not 0 < header_bytes <= self.limits.header_bytes:
+            raise self._header_error(header_bytes)
+        discard_bytes = body_bytes if body_bytes > self.limits.body_bytes else 0
+        kept_bytes = header_bytes + body_bytes - discard_bytes
+        if available - PREFIX_BYTES < kept_bytes:
+            if PREFIX_BYTES + kept_bytes > _WINDOW_BYTES:
+                self._begin_large(available, header_bytes, kept_bytes, discard_bytes)
+            return None
+        start += PREFIX_BYTES
+        middle = start + header_bytes
+        self._start = end = start + kept_bytes
+        header = bytes(self._window[start:middle])
+        if discard_bytes:
+            return self._begin_skip(header, discard_bytes)
+        return Frame(header, bytes(self._window[middle:end]) if body_bytes else b"")
 
-    def _check_header(self, header_bytes: int) -> None:
+    def _header_error(self, header_bytes: int) -> InvalidArgument | ResourceExhausted:
         if header_bytes == 0:
-            raise InvalidArgument("a frame with an empty header: every frame carries a JSON header")
-        if header_bytes > self.limits.header_bytes:
-            raise ResourceExhausted(
-                f"a frame header of {header_bytes} bytes: the limit is {self.limits.header_bytes}; "
-                "send large values as attachments",
-                limit_bytes=self.limits.header_bytes,
-            )
+            return InvalidArgument("a frame with an empty header: every frame carries a JSON header")
+        return ResourceExhausted(
+            f"a frame header of {header_bytes} bytes: the limit is {self.limits.header_bytes}; "
+            "send large values as attachments",
+            limit_bytes=self.limits.header_bytes,
+        )
 
-    def _begin_large(self, available: int, header_bytes: int, size: int) -> None:
-        memory: bytearray | mmap.mmap = mmap.mmap(-1, size) if size >= _MAPPED_BYTES else bytearray(size)
-        self._large = memoryview(memory)
+    def _begin_large(self, available: int, header_bytes: int, kept_bytes: int, discard_bytes: int) -> None:
+        mapped = kept_bytes >= _MAPPED_BYTES
+        self._large = memoryview(mmap.mmap(-1, kept_bytes) if mapped else bytearray(kept_bytes))
         self._large_header_bytes = header_bytes
+        self._large_discard_bytes = discard_bytes
         self._large_filled = available - PREFIX_BYTES
         self._large[: self._large_filled] = self._window[self._start + PREFIX_BYTES : self._end]
         self._start = self._end = 0
 
-    def _finish_large(self) -> Frame:
-        assert self._large is not None
-        header_bytes = self._large_header_bytes
-        frame = Frame(bytes(self._large[:header_bytes]), self._large[header_bytes:])
-        self._large = None
-        return frame
-
-    def _begin_skip(self, available: int, header_bytes: int, body_bytes: int) -> Frame | None:
-        """Wait for the whole header, then skip the body. Headers over the window use memory of their own."""
-        if PREFIX_BYTES + header_bytes > _WINDOW_BYTES:
-            raise ResourceExhausted(
-                f"a body of {body_bytes} bytes behind a header of {header_bytes}: both over the limit",
-                limit_bytes=self.limits.body_bytes,
-            )
-        if available < PREFIX_BYTES + header_bytes:
-            if self._start:
-                self._compact()
+    def _finish_large(self) -> Frame | None:
+        large, self._large = self._large, None
+        if large is None:
             return None
-        start = self._start + PREFIX_BYTES
-        self._skip = Frame(bytes(self._window[start : start + header_bytes]), discarded_bytes=body_bytes)
-        self._skip_bytes = body_bytes
-        self._start = start + header_bytes
+        header = bytes(large[: self._large_header_bytes])
+        if self._large_discard_bytes:
+            return self._begin_skip(header, self._large_discard_bytes)
+        return Frame(header, large[self._large_header_bytes :])
+
+    def _begin_skip(self, header: bytes, discard_bytes: int) -> Frame | None:
+        self._skip = Frame(header, discarded_bytes=discard_bytes)
+        self._skip_bytes = discard_bytes
         return self._continue_skip()
 
     def _continue_skip(self) -> Frame | None:

@@ -6,15 +6,19 @@ more; an unknown type is answered with `UNIMPLEMENTED`. What may be sent when is
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from smol.errors import InvalidArgument, SmolError, by_code
-from smol.protocol.frames import Limits
+from smol.protocol.frames import MAX_BYTES, Limits
 from smol.types import Json
 
 __all__ = [
+    "MAX_CREDIT",
+    "MAX_ID",
+    "MESSAGE_TYPES",
     "PROTOCOL_VERSION",
     "AttachmentHeader",
     "Call",
@@ -41,9 +45,21 @@ __all__ = [
     "decode_message",
     "encode_message",
     "error_message",
+    "to_error",
 ]
 
 PROTOCOL_VERSION = 1
+MAX_ID = 2**53 - 1
+"""Every JSON library holds integers up to here exactly."""
+MAX_CREDIT = 2**31 - 1
+"""Most items that a stream may be allowed at once."""
+
+CallId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+
+_ERROR_CHARACTERS = 2000
+_ERROR_DETAILS_BYTES = 2000
+"""With these an error takes at most 14 KiB of JSON, which every side accepts (MIN_HEADER_BYTES)."""
 
 _EMPTY = msgspec.Raw(b"{}")
 _NULL = msgspec.Raw(b"null")
@@ -52,7 +68,7 @@ _NULL = msgspec.Raw(b"null")
 class AttachmentHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attachment: its share of the body, in order."""
 
-    bytes: int
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
     media_type: str = "application/octet-stream"
     name: str | None = None
 
@@ -109,18 +125,18 @@ class Call(Message, frozen=True, tag="call"):
     """Ask for an operation, `unit.operation`.
 
     id: chosen by the caller, unique among its calls in flight, 1 or more.
-    budget_ms: time left until the deadline, counted from when this message was sent.
+    budget_ms: time left until the deadline, counted from when this message was sent; 0 for none.
     credit: how many items of a stream the caller can take at once; see `credit`.
     trace: W3C traceparent.
     key: idempotency key, handed to the operation.
     """
 
-    id: int
+    id: CallId
     operation: str
     arguments: msgspec.Raw = _EMPTY
     attachments: list[AttachmentHeader] = []
-    budget_ms: int = 0
-    credit: int = 0
+    budget_ms: Count = 0
+    credit: Annotated[int, msgspec.Meta(ge=0, le=MAX_CREDIT)] = 0
     trace: str = ""
     key: str = ""
 
@@ -128,7 +144,7 @@ class Call(Message, frozen=True, tag="call"):
 class Result(Message, frozen=True, tag="result"):
     """The one answer of a unary call; also acknowledges `subscribe`."""
 
-    id: int
+    id: CallId
     value: msgspec.Raw = _NULL
     attachments: list[AttachmentHeader] = []
 
@@ -136,7 +152,7 @@ class Result(Message, frozen=True, tag="result"):
 class Error(Message, frozen=True, tag="error"):
     """The call `id` failed; with id 0, the connection itself did and is about to be closed."""
 
-    id: int = 0
+    id: Count = 0
     code: str = "INTERNAL"
     message: str = ""
     details: dict[str, Json] = {}
@@ -145,7 +161,7 @@ class Error(Message, frozen=True, tag="error"):
 class Item(Message, frozen=True, tag="item"):
     """One item of a stream; uses up one credit."""
 
-    id: int
+    id: CallId
     value: msgspec.Raw = _NULL
     attachments: list[AttachmentHeader] = []
 
@@ -153,13 +169,13 @@ class Item(Message, frozen=True, tag="item"):
 class End(Message, frozen=True, tag="end"):
     """The stream is complete."""
 
-    id: int
+    id: CallId
 
 
 class Progress(Message, frozen=True, tag="progress"):
     """How far a call has come. fraction: 0 to 1, or below 0 when unknown."""
 
-    id: int
+    id: CallId
     fraction: float = -1.0
     message: str = ""
 
@@ -167,14 +183,14 @@ class Progress(Message, frozen=True, tag="progress"):
 class Credit(Message, frozen=True, tag="credit"):
     """The caller of a stream can take `items` more."""
 
-    id: int
-    items: int
+    id: CallId
+    items: Annotated[int, msgspec.Meta(ge=1, le=MAX_CREDIT)]
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
     """The caller no longer wants the answer; the callee still ends the call."""
 
-    id: int
+    id: CallId
     reason: str = ""
 
 
@@ -188,37 +204,42 @@ class Publish(Message, frozen=True, tag="publish"):
 class Subscribe(Message, frozen=True, tag="subscribe"):
     """Ask for events of a topic; `*` at the end stands for any rest. `id` is one of the caller's call ids."""
 
-    id: int
+    id: CallId
     topic: str
 
 
 class Unsubscribe(Message, frozen=True, tag="unsubscribe"):
-    """End subscription `id`."""
+    """End subscription `id`; the host answers `end`."""
 
-    id: int
+    id: CallId
 
 
 class Event(Message, frozen=True, tag="event"):
     """An event for subscription `id`. dropped: how many were lost just before this one."""
 
-    id: int
+    id: CallId
     topic: str
     data: msgspec.Raw = _NULL
-    dropped: int = 0
+    dropped: Count = 0
 
 
 class Ping(Message, frozen=True, tag="ping"):
     """Answer with a `pong` of the same nonce."""
 
-    nonce: int = 0
+    nonce: Count = 0
 
 
 class Pong(Message, frozen=True, tag="pong"):
-    nonce: int = 0
+    """The answer to `ping`."""
+
+    nonce: Count = 0
 
 
 class Drain(Message, frozen=True, tag="drain"):
-    """Finish what is in flight; no new calls will come from (or be taken by) the sender."""
+    """The sender winds down: it takes no new calls, and makes none but for those still in flight.
+
+    A worker that is told so finishes what it has, then hangs up.
+    """
 
 
 class UnknownMessage(msgspec.Struct, frozen=True):
@@ -266,15 +287,36 @@ def decode_message(header: bytes) -> Message | UnknownMessage:
         message: Message = _decoder.decode(header)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _explain(header, error)
-    if isinstance(message, Call | Result | Item):
-        # Raw values pass through undecoded: bad UTF-8 in them would surface far from its source.
+    if not header.isascii():
+        # Values and unknown fields pass through undecoded: bad UTF-8 in them would surface far from its source.
         _check_text(header)
     return message
 
 
 def error_message(call_id: int, error: SmolError) -> Error:
-    """The message that carries `error` to the caller."""
-    return Error(id=call_id, code=error.code, message=error.message, details=dict(error.details))
+    """The message that carries `error` to the caller, cut to a size that every side accepts."""
+    text = error.message
+    if len(text) > _ERROR_CHARACTERS:
+        text = f"{text[:_ERROR_CHARACTERS]}…"
+    if not text.isascii():
+        # A file name may hold what is no UTF-8.
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return Error(id=call_id, code=error.code, message=text, details=_carriable(error.details))
+
+
+def _carriable(details: Mapping[str, Json]) -> dict[str, Json]:
+    """Those details that JSON can carry, up to a size."""
+    kept: dict[str, Json] = {}
+    left_bytes = _ERROR_DETAILS_BYTES
+    for key, value in details.items():
+        try:
+            size = len(_encoder.encode({key: value}))
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if size <= left_bytes:
+            kept[key] = value
+            left_bytes -= size
+    return kept
 
 
 def to_error(message: Error) -> SmolError:

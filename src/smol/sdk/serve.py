@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from smol.errors import (
     Cancelled,
-    FailedPrecondition,
     Internal,
     InvalidArgument,
     NotFound,
@@ -20,8 +21,9 @@ from smol.errors import (
     Unavailable,
     nearest,
 )
-from smol.protocol import PROTOCOL_VERSION, Buffer, decode_payload, encode_payload, split_body
+from smol.protocol import PROTOCOL_VERSION, Buffer, encode_payload, split_body
 from smol.protocol.messages import (
+    AttachmentHeader,
     Call,
     Cancel,
     Credit,
@@ -30,51 +32,63 @@ from smol.protocol.messages import (
     Hello,
     Item,
     Message,
-    Progress,
-    Publish,
     Result,
+    UnitDescription,
     Welcome,
     error_message,
 )
-from smol.sdk.context import Context, Environment, Link
+from smol.sdk.context import Context, Environment
+from smol.sdk.link import HostLink
 from smol.sdk.schema import Operation, describe, operations_of
 from smol.sdk.unit import Unit
 from smol.transport import Caller, Channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
-    from smol.types import Json
 
 __all__ = ["Worker"]
 
 _log = logging.getLogger("smol.worker")
 
+_CLOSE_SECONDS = 1.0
+"""How long calls that were cancelled because the worker ends have to clean up."""
+
 
 class _Serving:
-    """A call in progress."""
+    """A call in progress. started: whether its task has run; before that, cancelling it would leave no answer."""
 
-    __slots__ = ("context", "credit", "task")
+    __slots__ = ("context", "credit", "started", "task")
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.credit = asyncio.Event()
+        self.started = False
         self.task: asyncio.Task[None] | None = None
 
+    def cancel(self) -> None:
+        """Once: a second cancellation would break into the clean-up after the first."""
+        if not self.context.cancelled:
+            self.context.cancelled = True
+            if self.started and self.task is not None:
+                self.task.cancel()
 
-class Worker(Link):
-    """Serves units. It is the channel's handler and the units' link to the system.
+
+class Worker:
+    """Serves units. It is the channel's handler.
 
     units: name, version, unit and environment of each.
     """
 
     def __init__(self, units: Sequence[tuple[str, str, Unit, Environment]], threads: int) -> None:
-        self._units = units
+        self._link = HostLink()
+        self._units = [
+            (name, version, unit, msgspec.structs.replace(environment, link=self._link))
+            for name, version, unit, environment in units
+        ]
         self._operations: dict[str, tuple[Operation, Environment]] = {}
-        self.descriptions = []
-        for name, version, unit, environment in units:
+        for name, _, unit, environment in self._units:
             operations = operations_of(unit, name)
-            self.descriptions.append(describe(unit, name, version, operations))
             self._operations |= {f"{name}.{key}": (value, environment) for key, value in operations.items()}
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="smol")
         self._loop = asyncio.get_running_loop()
@@ -84,29 +98,58 @@ class Worker(Link):
         self._caller: Caller | None = None
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
         self._finished = asyncio.Event()
+        self._failure: SmolError | None = None
         self._draining = False
+        self._abandoning = False
 
     async def run(self, channel: Channel, *, describe_only: bool = False) -> None:
         """Get the units ready, serve them until told to stop, then close them.
 
-        Raises SmolError when a unit can't get ready; the host has been told.
+        Raises SmolError when a unit can't get ready or stops serving; the host has been told.
         """
         self._channel = channel
         self._caller = Caller(channel)
+        self._link.attach(channel, self._caller)
         try:
             if not describe_only:
-                await self._prepare()
-            channel.send(Hello(protocol=PROTOCOL_VERSION, units=self.descriptions))
+                await self._prepare_unless_closed()
+            channel.send(Hello(protocol=PROTOCOL_VERSION, units=self._describe(schemas=describe_only)))
             await self._welcomed
             if not describe_only:
                 for name, _, unit, environment in self._units:
                     self._services.append(self._loop.create_task(self._run_service(name, unit, environment)))
             await self._finished.wait()
+            if self._failure is not None:
+                raise self._failure
         except SmolError as error:
             channel.try_send(error_message(0, error))
             raise
         finally:
             await self._close()
+
+    def _describe(self, *, schemas: bool) -> list[UnitDescription]:
+        descriptions = []
+        for name, version, unit, _ in self._units:
+            operations = [value for key, (value, _) in self._operations.items() if key.startswith(f"{name}.")]
+            try:
+                descriptions.append(describe(unit, name, version, operations, schemas=schemas))
+            except TypeError as error:
+                raise FailedPrecondition(f"unit {name!r} can't be described: {error}") from None
+        return descriptions
+
+    async def _prepare_unless_closed(self) -> None:
+        """Get ready, but not for a host that has gone."""
+        preparing = self._loop.create_task(self._prepare())
+        closed = self._loop.create_task(self._finished.wait())
+        try:
+            await asyncio.wait((preparing, closed), return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                raise Unavailable("the host went away before the units were ready")
+            await preparing
+        finally:
+            preparing.cancel()
+            closed.cancel()
+            await asyncio.gather(preparing, closed, return_exceptions=True)
 
     async def _prepare(self) -> None:
         for name, _, unit, environment in self._units:
@@ -124,17 +167,11 @@ class Worker(Link):
             await unit.serve(Context(environment))
         except Exception as error:
             environment.log.exception("serve failed")
-            assert self._channel is not None
-            self._channel.try_send(error_message(0, Internal(f"unit {name!r} stopped serving: {error}")))
+            self._failure = Internal(f"unit {name!r} stopped serving: {type(error).__name__}: {error}")
             self._finished.set()
 
     async def _close(self) -> None:
-        tasks = [serving.task for serving in self._serving.values() if serving.task is not None]
-        for serving in self._serving.values():
-            serving.context.cancelled = True
-        for task in [*tasks, *self._services]:
-            task.cancel()
-        await asyncio.gather(*tasks, *self._services, return_exceptions=True)
+        await self._end_tasks()
         for _, _, unit, environment in reversed(self._units):
             try:
                 await unit.close()
@@ -143,6 +180,21 @@ class Worker(Link):
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._channel is not None:
             self._channel.close()
+
+    async def _end_tasks(self) -> None:
+        for serving in list(self._serving.values()):
+            serving.cancel()
+        for service in self._services:
+            service.cancel()
+        tasks = [serving.task for serving in self._serving.values() if serving.task is not None]
+        if not tasks and not self._services:
+            return
+        _, pending = await asyncio.wait((*tasks, *self._services), timeout=_CLOSE_SECONDS)
+        if pending:
+            _log.warning("%d calls or services did not stop when cancelled; they are left behind", len(pending))
+            self._abandoning = True
+            for task in pending:
+                task.cancel()
 
     # Channel handler ----------------------------------------------------------------------------
 
@@ -159,6 +211,7 @@ class Worker(Link):
         elif isinstance(message, Welcome):
             if not self._welcomed.done():
                 self._welcomed.set_result(None)
+                self._link.ready = True
         elif isinstance(message, Drain):
             self._draining = True
             self._finish_if_drained()
@@ -168,6 +221,7 @@ class Worker(Link):
             self._caller.fail(error or Unavailable("the host is gone"))
         if not self._welcomed.done():
             self._welcomed.set_exception(error or Unavailable("the host hung up before it said welcome"))
+            self._welcomed.exception()  # Nobody may be waiting for it yet.
         self._finished.set()
 
     # Calls --------------------------------------------------------------------------------------
@@ -175,6 +229,8 @@ class Worker(Link):
     def _begin(self, channel: Channel, call: Call, body: Buffer) -> None:
         found = self._operations.get(call.operation)
         try:
+            if self._draining:
+                raise Unavailable("the worker is draining: try again in a moment")
             if found is None:
                 raise NotFound(
                     f"no operation {call.operation!r}{nearest(call.operation, self._operations)}; "
@@ -197,13 +253,16 @@ class Worker(Link):
     async def _answer(
         self, channel: Channel, call: Call, operation: Operation, arguments: dict[str, Any], serving: _Serving
     ) -> None:
+        serving.started = True
         try:
+            if serving.context.cancelled:
+                raise Cancelled(f"{call.operation} was cancelled")
             if operation.streaming:
-                await self._send_items(channel, call.id, operation.method(**arguments), serving)
+                await self._send_items(channel, call, operation.method(**arguments), serving)
                 channel.try_send(End(id=call.id))
             else:
                 value = await self._run(operation, arguments, serving)
-                data, headers, body = encode_payload(value)
+                data, headers, body = _encode_returned(call.operation, value)
                 channel.send(Result(call.id, data, headers), body)
         except asyncio.CancelledError:
             channel.try_send(error_message(call.id, Cancelled(f"{call.operation} was cancelled")))
@@ -211,11 +270,12 @@ class Worker(Link):
                 raise
         except SmolError as error:
             channel.try_send(error_message(call.id, error))
-        except Exception as error:
+        except BaseException as error:
             serving.context.log.exception("%s failed", call.operation)
-            channel.try_send(
-                error_message(call.id, Internal(f"{call.operation}: {type(error).__name__}: {error}"))
-            )
+            failure = Internal(f"{call.operation}: {type(error).__name__}: {error}")
+            channel.try_send(error_message(call.id, failure))
+            if not isinstance(error, Exception):
+                raise  # SystemExit and its like end the worker, but leave no caller waiting.
         finally:
             self._serving.pop(call.id, None)
             self._finish_if_drained()
@@ -229,7 +289,7 @@ class Worker(Link):
             try:
                 value = await asyncio.shield(work)
             except asyncio.CancelledError:
-                if work.cancelled() or not serving.context.cancelled:
+                if work.cancelled() or self._abandoning or not serving.context.cancelled:
                     raise
                 continue
             if serving.context.cancelled:
@@ -237,56 +297,31 @@ class Worker(Link):
             return value
 
     async def _send_items(
-        self, channel: Channel, call_id: int, items: AsyncGenerator[Any], serving: _Serving
+        self, channel: Channel, call: Call, items: AsyncGenerator[Any], serving: _Serving
     ) -> None:
         async with contextlib.aclosing(items) as stream:
             async for value in stream:
-                data, headers, body = encode_payload(value)
-                while channel.session.serving.get(call_id, 0) < 1:
+                data, headers, body = _encode_returned(call.operation, value)
+                while channel.session.serving.get(call.id, 0) < 1:
                     serving.credit.clear()
-                    if call_id not in channel.session.serving:
+                    if call.id not in channel.session.serving:
                         raise Unavailable("the caller is gone")
                     await serving.credit.wait()
                 await channel.wait_writable()
-                channel.send(Item(call_id, data, headers), body)
+                channel.send(Item(call.id, data, headers), body)
 
     def _cancel(self, call_id: int) -> None:
         serving = self._serving.get(call_id)
-        if serving is not None and serving.task is not None:
-            serving.context.cancelled = True
-            serving.task.cancel()
+        if serving is not None:
+            serving.cancel()
 
     def _finish_if_drained(self) -> None:
         if self._draining and not self._serving:
             self._finished.set()
 
-    # Link ---------------------------------------------------------------------------------------
 
-    async def call(
-        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
-    ) -> Json:
-        if self._caller is None:
-            raise FailedPrecondition("units can be called once the worker serves, not while it gets ready")
-        reply = await self._caller.call(operation, arguments, deadline_seconds=deadline_seconds, trace=trace)
-        return decode_payload(reply.value, reply.attachments)
-
-    async def stream(
-        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
-    ) -> AsyncIterator[Json]:
-        if self._caller is None:
-            raise FailedPrecondition("units can be called once the worker serves, not while it gets ready")
-        async with self._caller.stream(
-            operation, arguments, deadline_seconds=deadline_seconds, trace=trace
-        ) as items:
-            async for item in items:
-                yield decode_payload(item.value, item.attachments)
-
-    def progress(self, call_id: int, fraction: float, message: str) -> None:
-        self._loop.call_soon_threadsafe(self._send_quietly, Progress(call_id, fraction, message))
-
-    def publish(self, topic: str, data: Json) -> None:
-        self._loop.call_soon_threadsafe(self._send_quietly, Publish(topic, encode_payload(data)[0]))
-
-    def _send_quietly(self, message: Message) -> None:
-        if self._channel is not None:
-            self._channel.try_send(message)
+def _encode_returned(operation: str, value: Any) -> tuple[msgspec.Raw, list[AttachmentHeader], list[Buffer]]:
+    try:
+        return encode_payload(value)
+    except InvalidArgument as error:
+        raise Internal(f"{operation} returned what can't be sent: {error.message}") from error

@@ -28,7 +28,15 @@ try:
 except ImportError:  # Where uvloop has no wheel, asyncio's own loop serves.
     uvloop = None
 
-__all__ = ["FD_VARIABLE", "SPEC_VARIABLE", "UnitSpec", "WorkerSpec", "configure_logging", "run_worker"]
+__all__ = [
+    "FD_VARIABLE",
+    "SPEC_VARIABLE",
+    "UnitSpec",
+    "WorkerSpec",
+    "configure_logging",
+    "new_event_loop",
+    "run_worker",
+]
 
 SPEC_VARIABLE = "SMOL_WORKER_SPEC"
 FD_VARIABLE = "SMOL_WORKER_FD"
@@ -84,12 +92,16 @@ def configure_logging(log_format: str, log_level: str, prefix: str) -> None:
     root.setLevel(log_level.upper())
 
 
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's loop where it is installed, else asyncio's."""
+    return uvloop.new_event_loop() if uvloop is not None else asyncio.new_event_loop()
+
+
 def run_worker(spec: WorkerSpec, connection: socket.socket) -> int:
     """Serve until the host ends it. Returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which drains its workers.
     configure_logging(spec.log_format, spec.log_level, spec.name)
-    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop is not None else None)
-    with runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(spec, connection))
 
 

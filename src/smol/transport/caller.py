@@ -6,11 +6,12 @@ Used by clients and by workers that call other units. It never retries.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from smol.errors import DeadlineExceeded, InvalidArgument, SmolError
+from smol.errors import DeadlineExceeded, InvalidArgument, SmolError, Unavailable
 from smol.protocol import Buffer, encode_payload, split_body
 from smol.protocol.messages import (
     Call,
@@ -34,8 +35,15 @@ __all__ = ["Caller", "ProgressCallback"]
 
 ProgressCallback = Callable[[float, str], None]
 
+_log = logging.getLogger("smol.transport")
+
 _STREAM_CREDIT = 8
 """Items on their way at once: enough to hide a round trip, few enough to hold in memory."""
+_CREDIT_BATCH = 4
+"""Items taken before the credit for them is given back, in one message."""
+_EVENTS_KEPT = 256
+"""Events held for a reader that lags; the oldest go first, and are counted."""
+_LONGEST_SECONDS = 365 * 86400.0
 _GRACE_SECONDS = 0.25
 """How much later than the host we give up by ourselves: its answer says more."""
 
@@ -51,6 +59,7 @@ class Caller:
         self._streams: dict[int, Inbox[Reply]] = {}
         self._subscriptions: dict[int, Inbox[Occurrence]] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._taken: dict[int, int] = {}
 
     async def call(
         self,
@@ -96,7 +105,7 @@ class Caller:
         """Events of a topic (`*` at its end stands for any rest), from when this returns."""
         call_id = self._channel.session.next_id()
         farewell = Unsubscribe(id=call_id)
-        subscription: Inbox[Occurrence] = Inbox(lambda: None, partial(self._drop, call_id, farewell))
+        subscription: Inbox[Occurrence] = Inbox(lambda: None, partial(self._drop, call_id, farewell), _EVENTS_KEPT)
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._channel.send(Subscribe(id=call_id, topic=topic))
         self._waiting[call_id] = future
@@ -125,22 +134,32 @@ class Caller:
             if message.id in self._subscriptions:
                 self._subscriptions[message.id].put(Occurrence(message.topic, message.data, message.dropped))
         elif isinstance(message, Progress):
-            if message.id in self._progress:
-                self._progress[message.id](message.fraction, message.message)
+            self._report(message)
         else:
             return False
         return True
 
     def fail(self, error: SmolError) -> None:
-        """The connection is gone: every call ends with `error`."""
+        """The connection is gone: every call ends with Unavailable, whatever ended the connection."""
+        if not isinstance(error, Unavailable):
+            error = Unavailable(f"the connection ended: {error.message}")
         for call_id in [*self._waiting, *self._streams, *self._subscriptions]:
             self._settle(call_id, error)
+
+    def _report(self, message: Progress) -> None:
+        callback = self._progress.get(message.id)
+        if callback is not None:
+            try:
+                callback(message.fraction, message.message)
+            except Exception:
+                _log.exception("a progress callback failed")
 
     def _send(
         self, operation: str, arguments: Any, deadline_seconds: float, trace: str, key: str, credit: int
     ) -> int:
-        if deadline_seconds <= 0:
+        if not deadline_seconds > 0:
             raise DeadlineExceeded(f"no time left to call {operation}")
+        deadline_seconds = min(deadline_seconds, _LONGEST_SECONDS)
         value, headers, body = encode_payload(arguments)
         call_id = self._channel.session.next_id()
         budget_ms = max(1, round(deadline_seconds * 1000))
@@ -159,8 +178,7 @@ class Caller:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        elif (inbox := self._streams.pop(call_id, None)) is not None:
-            self._timers.pop(call_id).cancel()
+        elif (inbox := self._forget_stream(call_id)) is not None:
             if isinstance(outcome, Reply):
                 inbox.put(outcome)  # A unary operation called as a stream has one item.
             inbox.finish(outcome if isinstance(outcome, SmolError) else None)
@@ -172,8 +190,7 @@ class Caller:
             self._settle(
                 call_id, InvalidArgument("a streaming operation was called for a single result: stream it")
             )
-        elif (stream := self._streams.pop(call_id, None)) is not None:
-            self._timers.pop(call_id).cancel()
+        elif (stream := self._forget_stream(call_id)) is not None:
             stream.finish(None)
 
     def _expire(self, call_id: int, operation: str) -> None:
@@ -181,13 +198,23 @@ class Caller:
         self._settle(call_id, DeadlineExceeded(f"{operation} did not answer before its deadline"))
 
     def _grant(self, call_id: int) -> None:
-        self._say(call_id, Credit(id=call_id, items=1))
+        taken = self._taken.get(call_id, 0) + 1
+        if taken == _CREDIT_BATCH:
+            self._say(call_id, Credit(id=call_id, items=taken))
+            taken = 0
+        self._taken[call_id] = taken
 
     def _drop(self, call_id: int, farewell: Message) -> None:
         self._subscriptions.pop(call_id, None)
-        if self._streams.pop(call_id, None) is not None:
-            self._timers.pop(call_id).cancel()
+        self._forget_stream(call_id)
         self._say(call_id, farewell)
+
+    def _forget_stream(self, call_id: int) -> Inbox[Reply] | None:
+        stream = self._streams.pop(call_id, None)
+        if stream is not None:
+            self._timers.pop(call_id).cancel()
+            self._taken.pop(call_id, None)
+        return stream
 
     def _say(self, call_id: int, message: Message) -> None:
         """Say something about a call, if it still means anything to the other side."""

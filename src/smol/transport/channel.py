@@ -30,6 +30,8 @@ __all__ = ["Channel", "Handler", "StreamTransport"]
 _log = logging.getLogger("smol.transport")
 
 _HIGH_WATER_BYTES = 1 << 20
+_LINGER_SECONDS = 5.0
+"""How long whoever is hung up on has to read what was sent to it before."""
 
 
 class StreamTransport(Protocol):
@@ -59,8 +61,9 @@ class Handler(Protocol):
 class Channel(asyncio.BufferedProtocol):
     """One end of a connection.
 
-    While the other side does not read what was sent to it, nothing more is read from it, so that what a
-    slow reader makes us hold is bounded by what it already asked for.
+    While a peer does not read what was sent to it, the host reads nothing more from it, so that what a
+    slow reader makes the host hold is bounded by what it already asked for. A peer always reads: were
+    both to wait for the other to read first, two large messages that cross would stop them for good.
     """
 
     def __init__(self, role: Role, handler: Handler, limits: Limits | None = None) -> None:
@@ -69,7 +72,10 @@ class Channel(asyncio.BufferedProtocol):
         self._decoder = FrameDecoder(self.session.limits)
         self._transport: StreamTransport | None = None
         self._error: SmolError | None = None
-        self._closed = asyncio.get_running_loop().create_future()
+        self._hung_up = False
+        self._linger: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._closed = self._loop.create_future()
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -79,9 +85,10 @@ class Channel(asyncio.BufferedProtocol):
         """Send a message. Raises Unavailable when the connection is gone, and what `Session.send` raises."""
         transport = self._transport
         if transport is None or self.session.state is State.CLOSED or transport.is_closing():
-            raise self._error or Unavailable("the connection is closed")
+            reason = f": {self._error.message}" if self._error is not None else ""
+            raise Unavailable(f"the connection is closed{reason}")
         if body_bytes is None:
-            body_bytes = sum(map(_length, body))
+            body_bytes = sum(map(_length, body)) if body else 0
         buffers = self.session.send(message, body, body_bytes)
         if len(buffers) == 1:
             transport.write(buffers[0])
@@ -112,18 +119,34 @@ class Channel(asyncio.BufferedProtocol):
         return self._closed.done()
 
     def close(self) -> None:
-        """Close once everything sent has been written."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close once everything sent has been written, or the other side took too long to read it."""
+        self._hung_up = True
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size():
+            self._linger = self._loop.call_later(_LINGER_SECONDS, transport.abort)
+        transport.close()
 
     def abort(self, error: SmolError | None = None) -> None:
         """Close now; what was not written is lost."""
+        self._hung_up = True
         self._error = self._error or error
         if self._transport is not None:
             self._transport.abort()
 
     async def wait_closed(self) -> None:
         await asyncio.shield(self._closed)
+
+    def refuse(self, error: SmolError) -> None:
+        """Say why the connection ends, and hang up."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._error = self._error or error
+        if not transport.is_closing():
+            transport.writelines(self.session.refuse(error))
+            self.close()
 
     # asyncio.BufferedProtocol -------------------------------------------------------------------
 
@@ -136,43 +159,49 @@ class Channel(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            for frame in self._decoder.buffer_updated(nbytes):
-                if self.session.state is State.CLOSED:
-                    return
-                self._receive(frame)
+            if not self._is_over():
+                self._take(nbytes)
         except SmolError as error:
-            self._refuse(error)
-        except Exception as error:
-            # A bug in a handler must not leave a connection that nobody answers on.
-            _log.exception("a message could not be handled")
-            self._refuse(Internal(f"{type(error).__name__}: {error}"))
+            self.refuse(error)  # The other side broke the rules.
+        if self._is_over():
+            self._decoder.clear()  # What is still under way is of no use.
 
     def eof_received(self) -> bool:
         return False
 
     def pause_writing(self) -> None:
         self._writable.clear()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        transport = self._transport
+        if transport is not None and self.session.role is Role.HOST and not transport.is_closing():
+            transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._writable.set()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        transport = self._transport
+        if transport is not None and self.session.role is Role.HOST and not transport.is_closing():
+            transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        orderly = exc is None and self._decoder.empty
+        orderly = exc is None and (self._hung_up or self._decoder.empty)
         error = self._error or (None if orderly else Unavailable(f"the connection broke: {exc or 'in mid-frame'}"))
-        self._error = error or Unavailable("the connection is closed")
+        self._error = error
         self._writable.set()
         self._transport = None
         self.session.state = State.CLOSED
+        if self._linger is not None:
+            self._linger.cancel()
         if not self._closed.done():
             self._closed.set_result(None)
         self.handler.on_closed(self, error)
         self.session.close()
 
     # Receiving ----------------------------------------------------------------------------------
+
+    def _take(self, count: int) -> None:
+        for frame in self._decoder.buffer_updated(count):
+            self._receive(frame)
+            if self._is_over():
+                return
 
     def _receive(self, frame: Frame) -> None:
         if frame.discarded_bytes:
@@ -181,39 +210,44 @@ class Channel(asyncio.BufferedProtocol):
         message = self.session.receive(frame)
         if message is None:
             return
-        if isinstance(message, UnknownMessage):
-            self._refuse_unknown(message)
-        elif type(message) is Ping:
-            self.try_send(Pong(nonce=message.nonce))
+        kind = type(message)
+        if kind is UnknownMessage or kind is Ping:
+            self._answer(message)
         else:
-            if type(message) is Error and message.id == 0:
-                self._error = to_error(message)
-            self.handler.on_message(self, message, frame.body)
+            self._tell(message, frame.body)  # type: ignore[arg-type]
+            if kind is Error and self._is_over():
+                self._error = self._error or to_error(message)  # type: ignore[arg-type]
+                self.close()
 
     def _receive_oversized(self, frame: Frame) -> None:
         message, error = self.session.oversized(frame)
-        if isinstance(message, Call) and error is not None:
+        if isinstance(message, UnknownMessage):
+            self._answer(message)
+        elif isinstance(message, Call) and error is not None:
             self.try_send(error_message(message.id, error))
         elif isinstance(message, Error):
             if message.id in self.session.calls:
                 self.try_send(Cancel(id=message.id))
-            self.handler.on_message(self, message, b"")
+            self._tell(message, b"")
 
-    def _refuse_unknown(self, message: UnknownMessage) -> None:
-        """Answer what may be a call of a newer protocol; anything else is passed over."""
-        if message.id > 0 and message.id not in self.session.serving and self.session.state is not State.NEW:
-            self.session.serving[message.id] = 0
+    def _is_over(self) -> bool:
+        return self.session.state is State.CLOSED
+
+    def _answer(self, message: Message | UnknownMessage) -> None:
+        if isinstance(message, Ping):
+            self.try_send(Pong(nonce=message.nonce))
+        elif isinstance(message, UnknownMessage):
             self.try_send(error_message(message.id, Unimplemented(f"unknown message type {message.type!r}")))
 
-    def _refuse(self, error: SmolError) -> None:
-        """The other side broke the rules: say so, hang up."""
-        transport = self._transport
-        if transport is None:
-            return
-        self._error = self._error or error
-        if not transport.is_closing():
-            transport.writelines(self.session.refuse(error))
-            transport.close()
+    def _tell(self, message: Message, body: Buffer) -> None:
+        try:
+            self.handler.on_message(self, message, body)
+        except SmolError as error:
+            self.refuse(error)
+        except Exception as error:
+            # A bug in a handler must not leave a connection that nobody answers on.
+            _log.exception("a message could not be handled")
+            self.refuse(Internal(f"{type(error).__name__}: {error}"))
 
 
 def _length(buffer: Buffer) -> int:

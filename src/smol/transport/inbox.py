@@ -40,10 +40,15 @@ class Inbox(Generic[T]):
     """Entries in order, then the end or an error. An async iterator; `aclose` it to stop early.
 
     on_taken: told after each entry taken. on_close: told once, when nobody wants more.
+    capacity: how many occurrences are kept for a reader that lags: then the oldest goes, and the next
+    one counts it as dropped. Replies are bounded by the credit that was given, and never dropped.
     """
 
-    def __init__(self, on_taken: Callable[[], None], on_close: Callable[[], None]) -> None:
+    def __init__(
+        self, on_taken: Callable[[], None], on_close: Callable[[], None], capacity: int | None = None
+    ) -> None:
         self._entries: deque[T] = deque()
+        self._capacity = capacity
         self._arrived = asyncio.Event()
         self._ended = False
         self._error: SmolError | None = None
@@ -53,6 +58,10 @@ class Inbox(Generic[T]):
     def put(self, entry: T) -> None:
         """An entry came in."""
         self._entries.append(entry)
+        if self._capacity is not None and len(self._entries) > self._capacity:
+            lost, oldest = self._entries.popleft(), self._entries[0]
+            if isinstance(lost, Occurrence) and isinstance(oldest, Occurrence):
+                oldest.dropped += lost.dropped + 1
         self._arrived.set()
 
     def finish(self, error: SmolError | None) -> None:

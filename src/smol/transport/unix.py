@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +13,7 @@ from smol.errors import AlreadyExists, InvalidArgument, Unavailable
 from smol.protocol import Limits, Role
 from smol.transport.channel import Channel, Handler
 
-__all__ = ["SOCKET_PATH_BYTES", "connect", "from_socket", "listen"]
-
-SOCKET_PATH_BYTES = 107
-"""The longest path of a Unix socket on Linux (sun_path less its NUL)."""
+__all__ = ["connect", "from_socket", "listen"]
 
 
 async def connect(path: Path, handler: Handler, limits: Limits | None = None) -> Channel:
@@ -44,16 +41,13 @@ async def listen(path: Path, accept: Callable[[], Channel]) -> asyncio.Server:
     """Listen on a socket file of mode 0600; `accept` makes the channel of each connection.
 
     A socket file that a dead host left behind is replaced. Raises AlreadyExists when a live host
-    listens there, InvalidArgument when the path is too long.
+    listens there, InvalidArgument when something else than a socket is. The directory is the caller's to make.
     """
-    if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
-        raise InvalidArgument(
-            f"socket path of {len(os.fsencode(path))} bytes, at most {SOCKET_PATH_BYTES}: {path}"
-        )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _answers(path):
         raise AlreadyExists(f"a host is already listening at {path}: stop it, or set another socket")
-    with contextlib.suppress(FileNotFoundError):
+    if os.path.lexists(path):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise InvalidArgument(f"{path} is not a socket: it stays as it is, set another path")
         path.unlink()
     mask = os.umask(0o177)
     try:
@@ -64,8 +58,11 @@ async def listen(path: Path, accept: Callable[[], Channel]) -> asyncio.Server:
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            return True  # Somebody listens, and is too busy to accept.
         except OSError:
             return False
     return True

@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` and `make test`. Both make what they need, the virtual environment included.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TORCH  ?= torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check unit e2e docs bench clean dev
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+demo: $(VENV)/.photos  ## start Smol, do the main job on real photos, show results and memory, stop
+	@$(BIN)/python examples/demo.py $(VENV)/photos/skimage/data
+
+test: dev        ## run every test
+	@$(BIN)/python -m pytest --cov=smol --cov-report=term:skip-covered -q
+
+unit: dev        ## run the fast tests
+	@$(BIN)/python -m pytest -q -m 'not e2e and not slow'
+
+e2e: dev         ## run the tests that start processes
+	@$(BIN)/python -m pytest -q -m 'e2e or slow'
+
+check: dev       ## lint, types, layers
+	@$(BIN)/ruff check src tests benchmarks examples training
+	@$(BIN)/ruff format --check src tests benchmarks examples training
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+docs: dev        ## regenerate the pages that follow from the code
+	@$(BIN)/python docs/generate.py
+
+bench: dev       ## measure, and compare with the bare work and with peers
+	@$(BIN)/python -m benchmarks.run
+
+dev: $(VENV)/.dev
+
+clean:           ## remove what the targets made
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(VENV)/bin/python pyproject.toml
+	$(PIP) install -e .
+	@touch $@
+
+# Photographs to show: they come with scikit-image, of which nothing else is used.
+$(VENV)/.photos: $(VENV)/.base
+	$(PIP) install --no-deps --upgrade --target $(VENV)/photos 'scikit-image==0.26.*'
+	@touch $@
+
+# torch first and by itself: a CPU build satisfies what follows.
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) install '$(TORCH)'
+	$(PIP) install -e '.[dev,torch]'
+	@touch $@

@@ -1,0 +1,54 @@
+"""`smol serve`: run the host in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from smol.cli.config import find, load
+from smol.cli.session import current_options
+from smol.cli.settings import Settings
+from smol.host.host import Host
+from smol.host.host import serve as serve_host
+from smol.host.zygote import Zygote
+from smol.sdk.worker import configure_logging, new_event_loop
+
+__all__ = ["serve"]
+
+
+@click.command()
+@click.option("--private", is_flag=True, hidden=True, help="End when standard input closes.")
+@click.option("--ready-fd", type=int, hidden=True, help="Descriptor to write a byte to once the host serves.")
+@click.option("--config", hidden=True)
+def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
+    """Run the host until SIGTERM or Ctrl-C; it finishes what runs, then stops.
+
+    SIGHUP reads all units again.
+    """
+    options = current_options()
+    settings = load(Settings, find(Path(config) if config else options.config))
+    configure_logging(settings.host.log_format, settings.host.log_level, "host")
+
+    def ready(host: Host) -> None:
+        if private:
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _watch_input, host)
+        if ready_fd is not None:
+            os.write(ready_fd, b"1")
+            os.close(ready_fd)
+
+    zygote = Zygote.fork()  # Before anything that a worker should not see, or can't share.
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(serve_host(settings.host, settings.units, zygote, ready))
+
+
+def _watch_input(host: Host) -> None:
+    """A private host lives as long as whoever started it holds its standard input open."""
+    with contextlib.suppress(BlockingIOError):
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            host.request_stop()

@@ -1,0 +1,448 @@
+"""The bus: carries calls and their answers between connections.
+
+It routes, bounds and times calls. Which worker runs is the supervisor's business, events are `topics`'.
+Everything here happens in callbacks of one event loop; nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from smol.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    SmolError,
+    Unavailable,
+    nearest,
+)
+from smol.host.connection import Connection
+from smol.host.topics import Topics
+from smol.policy.routing import Load, Route, route_call
+from smol.protocol import PROTOCOL_VERSION, Buffer
+from smol.protocol.messages import (
+    Call,
+    Cancel,
+    Credit,
+    Drain,
+    End,
+    Error,
+    Hello,
+    Item,
+    Message,
+    Pong,
+    Progress,
+    Publish,
+    Result,
+    Subscribe,
+    Unsubscribe,
+    Welcome,
+    error_message,
+    to_error,
+)
+
+if TYPE_CHECKING:
+    from smol.host.manifest import Manifest
+    from smol.host.worker import HostedWorker
+
+__all__ = ["Bus", "BusLimits", "PendingCall", "Service"]
+
+_log = logging.getLogger("smol.host")
+
+
+class BusLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """calls: at once for one connection. cancel_grace_seconds: how long a worker may go on with a call
+    that nobody waits for before it counts as stuck.
+    """
+
+    calls: int = 256
+    default_deadline_seconds: float = 60.0
+    max_deadline_seconds: float = 86400.0
+    cancel_grace_seconds: float = 5.0
+
+
+class Service:
+    """One unit as the bus sees it: where its calls go, and those that wait."""
+
+    __slots__ = ("load", "manifest", "waiting", "worker")
+
+    def __init__(self, manifest: Manifest, worker: HostedWorker) -> None:
+        self.manifest = manifest
+        self.worker = worker
+        self.load = Load(manifest.concurrency, manifest.queue)
+        self.waiting: deque[PendingCall] = deque()
+
+
+class PendingCall:
+    """A call between its arrival and its last answer.
+
+    settled: the caller has had its last answer, though the worker may still be at it.
+    """
+
+    __slots__ = ("attempts", "body", "call", "caller", "deadline", "forwarded_at", "service", "settled", "timer",
+                 "worker", "worker_id")  # fmt: skip
+
+    def __init__(self, caller: Connection, call: Call, body: Buffer, service: Service, deadline: float) -> None:
+        self.caller = caller
+        self.call = call
+        self.body = body
+        self.service = service
+        self.deadline = deadline
+        self.attempts = 0
+        self.settled = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.forwarded_at = 0.0
+        self.worker: Connection | None = None
+        self.worker_id = 0
+
+
+class Bus:
+    """Routes the messages of all connections.
+
+    services: units by name. on_stuck: told of a worker that does not end a cancelled call.
+    """
+
+    def __init__(self, limits: BusLimits, on_stuck: Callable[[HostedWorker, str], None]) -> None:
+        self.limits = limits
+        self.services: dict[str, Service] = {}
+        self.topics = Topics()
+        self.clients: set[Connection] = set()
+        self.draining = False
+        self.calls_total = 0
+        self._on_stuck = on_stuck
+        self._loop = asyncio.get_running_loop()
+        self._handlers: Mapping[type[Message], Callable[..., None]] = {
+            Call: self._call,
+            Result: self._result,
+            Error: self._error,
+            Item: self._item,
+            End: self._end,
+            Progress: self._progress,
+            Credit: self._credit,
+            Cancel: self._cancel,
+            Publish: self._publish,
+            Subscribe: self._subscribe,
+            Unsubscribe: self._unsubscribe,
+            Hello: self._hello,
+            Pong: self._pong,
+            Drain: self._drain,
+        }
+
+    def receive(self, connection: Connection, message: Message, body: Buffer) -> None:
+        """A message came in."""
+        self._handlers[type(message)](connection, message, body)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call is on its way."""
+        return any(service.load.in_flight or service.waiting for service in self.services.values())
+
+    # From callers -------------------------------------------------------------------------------
+
+    def _call(self, caller: Connection, call: Call, body: Buffer) -> None:
+        self.calls_total += 1
+        try:
+            service = self._find(call.operation)
+            if len(caller.asked) >= self.limits.calls:
+                raise ResourceExhausted(
+                    f"{len(caller.asked)} calls in flight on this connection: the limit is {self.limits.calls}",
+                    retry_after_ms=100,
+                )
+            seconds = call.budget_ms / 1000 if call.budget_ms > 0 else self.limits.default_deadline_seconds
+            seconds = min(seconds, self.limits.max_deadline_seconds)
+            pending = PendingCall(caller, call, body, service, self._loop.time() + seconds)
+            self._admit(pending)
+        except SmolError as error:
+            caller.send(error_message(call.id, error))
+            return
+        caller.asked[call.id] = pending
+        pending.timer = self._loop.call_later(seconds, self._expire, pending)
+
+    def _find(self, operation: str) -> Service:
+        if self.draining:
+            raise Unavailable("the host is shutting down")
+        name, dot, rest = operation.partition(".")
+        if not dot or not rest:
+            raise InvalidArgument(f"{operation!r} is not an operation: write unit.operation, as math.evaluate")
+        service = self.services.get(name)
+        if service is None:
+            known = sorted(self.services)
+            raise NotFound(f"no unit {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        if not service.worker.usable and service.manifest.fallback in self.services:
+            service = self.services[service.manifest.fallback]
+        return service
+
+    def _admit(self, pending: PendingCall) -> None:
+        service = pending.service
+        worker = service.worker
+        decision = route_call(service.load, ready=worker.ready)
+        if decision is Route.FORWARD:
+            self._forward(pending)
+            return
+        if decision is Route.REFUSE:
+            load = service.load
+            raise ResourceExhausted(
+                f"unit {service.manifest.name!r} is busy: {load.in_flight} calls run, {load.waiting} wait",
+                retry_after_ms=load.retry_after_ms(),
+            )
+        worker.demand()  # Raises Unavailable when it can't run.
+        service.waiting.append(pending)
+        service.load.waiting += 1
+
+    def _forward(self, pending: PendingCall) -> None:
+        target = pending.service.worker.connection
+        if target is None or target.channel is None:
+            raise Unavailable(f"unit {pending.service.manifest.name!r} has just gone away")
+        call = pending.call
+        now = self._loop.time()
+        worker_id = target.channel.session.next_id()
+        name = pending.service.manifest.name
+        operation = call.operation
+        if not operation.startswith(f"{name}."):
+            operation = f"{name}.{operation.partition('.')[2]}"  # A fallback stands in.
+        budget_ms = max(1, int((pending.deadline - now) * 1000))
+        target.channel.send(
+            Call(
+                worker_id,
+                operation,
+                call.arguments,
+                call.attachments,
+                budget_ms,
+                call.credit,
+                call.trace,
+                call.key,
+            ),
+            (pending.body,) if len(pending.body) else (),
+        )
+        pending.worker = target
+        pending.worker_id = worker_id
+        pending.forwarded_at = now
+        pending.attempts += 1
+        pending.service.load.in_flight += 1
+        target.forwarded[worker_id] = pending
+
+    def pump(self, service: Service) -> None:
+        """Give the unit's worker what waits for it, as far as it takes calls."""
+        while service.waiting and service.worker.ready and service.load.in_flight < service.load.concurrency:
+            pending = service.waiting.popleft()
+            service.load.waiting -= 1
+            if pending.settled:
+                continue
+            try:
+                self._forward(pending)
+            except SmolError as error:
+                self._settle(pending, error_message(pending.call.id, error))
+
+    def refuse_waiting(self, service: Service, error: SmolError) -> None:
+        """Answer every call that waits for a unit with `error`."""
+        while service.waiting:
+            pending = service.waiting.popleft()
+            service.load.waiting -= 1
+            if not pending.settled:
+                self._settle(pending, error_message(pending.call.id, error))
+
+    def _expire(self, pending: PendingCall) -> None:
+        waited = "" if pending.worker is not None else ", still waiting for its turn"
+        error = DeadlineExceeded(f"{pending.call.operation} did not answer before its deadline{waited}")
+        self._give_up(pending, error)
+
+    def _cancel(self, caller: Connection, message: Cancel, body: Buffer) -> None:
+        pending = caller.asked.get(message.id)
+        if pending is not None:
+            self._give_up(pending, Cancelled(f"{pending.call.operation} was cancelled by its caller"))
+
+    def _give_up(self, pending: PendingCall, error: SmolError) -> None:
+        """Answer the caller now; the worker is told, and watched until it has ended the call."""
+        self._settle(pending, error_message(pending.call.id, error))
+        target = pending.worker
+        if target is None:
+            self._forget_waiting(pending)
+        elif pending.worker_id in target.forwarded:
+            target.send(Cancel(pending.worker_id, error.code))
+            pending.timer = self._loop.call_later(self.limits.cancel_grace_seconds, self._report_stuck, pending)
+
+    def _forget_waiting(self, pending: PendingCall) -> None:
+        try:
+            pending.service.waiting.remove(pending)
+        except ValueError:
+            return
+        pending.service.load.waiting -= 1
+
+    def _report_stuck(self, pending: PendingCall) -> None:
+        target = pending.worker
+        if target is not None and target.worker is not None and pending.worker_id in target.forwarded:
+            self._on_stuck(target.worker, pending.call.operation)
+
+    def _credit(self, caller: Connection, message: Credit, body: Buffer) -> None:
+        pending = caller.asked.get(message.id)
+        if pending is None:
+            return
+        if pending.worker is None:
+            call = pending.call
+            pending.call = msgspec.structs.replace(call, credit=call.credit + message.items)
+        else:
+            pending.worker.send(Credit(pending.worker_id, message.items))
+
+    def _settle(self, pending: PendingCall, answer: Message, body: tuple[Buffer, ...] = ()) -> None:
+        """Send the last answer, once."""
+        if pending.timer is not None:
+            pending.timer.cancel()
+        if pending.settled:
+            return
+        pending.settled = True
+        caller = pending.caller
+        caller.asked.pop(pending.call.id, None)
+        try:
+            caller.send(answer, body)
+        except ResourceExhausted as error:
+            caller.send(error_message(pending.call.id, error))
+        pending.body = b""
+
+    # From workers -------------------------------------------------------------------------------
+
+    def _finish(self, connection: Connection, worker_id: int) -> PendingCall | None:
+        """A worker ended a call: its place is free."""
+        pending = connection.forwarded.pop(worker_id, None)
+        if pending is None:
+            return None
+        load = pending.service.load
+        load.in_flight -= 1
+        load.finished(self._loop.time() - pending.forwarded_at)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        return pending
+
+    def _result(self, connection: Connection, message: Result, body: Buffer) -> None:
+        pending = self._finish(connection, message.id)
+        if pending is None:
+            return
+        if connection.worker is not None:
+            connection.worker.proven = True
+        if not pending.settled:
+            answer = Result(pending.call.id, message.value, message.attachments)
+            self._settle(pending, answer, (body,) if len(body) else ())
+        if pending.service.waiting:
+            self.pump(pending.service)
+
+    def _error(self, connection: Connection, message: Error, body: Buffer) -> None:
+        if message.id == 0:
+            if connection.worker is not None:
+                connection.worker.complained(to_error(message))
+            return
+        self._end_with(connection, message.id, lambda call_id: msgspec.structs.replace(message, id=call_id))
+
+    def _end(self, connection: Connection, message: End, body: Buffer) -> None:
+        self._end_with(connection, message.id, End)
+
+    def _end_with(self, connection: Connection, worker_id: int, answer: Callable[[int], Message]) -> None:
+        pending = self._finish(connection, worker_id)
+        if pending is None:
+            return
+        if connection.worker is not None:
+            connection.worker.proven = True
+        self._settle(pending, answer(pending.call.id))
+        self.pump(pending.service)
+
+    def _item(self, connection: Connection, message: Item, body: Buffer) -> None:
+        pending = connection.forwarded.get(message.id)
+        if pending is not None and not pending.settled:
+            pending.caller.send(
+                Item(pending.call.id, message.value, message.attachments), (body,) if len(body) else ()
+            )
+
+    def _progress(self, connection: Connection, message: Progress, body: Buffer) -> None:
+        pending = connection.forwarded.get(message.id)
+        if pending is not None and not pending.settled:
+            pending.caller.send(Progress(pending.call.id, message.fraction, message.message))
+
+    # Events -------------------------------------------------------------------------------------
+
+    def _publish(self, connection: Connection, message: Publish, body: Buffer) -> None:
+        if message.topic.partition(".")[0] == "host":
+            _log.warning("%s tried to publish as the host: %s", connection.name, message.topic[:80])
+            return
+        self.topics.publish(message.topic, message.data)
+
+    def _subscribe(self, connection: Connection, message: Subscribe, body: Buffer) -> None:
+        try:
+            self.topics.subscribe(connection, message.id, message.topic)
+        except SmolError as error:
+            connection.send(error_message(message.id, error))
+            return
+        connection.send(Result(message.id))
+
+    def _unsubscribe(self, connection: Connection, message: Unsubscribe, body: Buffer) -> None:
+        if self.topics.unsubscribe(connection, message.id):
+            connection.send(End(message.id))
+
+    # Connections --------------------------------------------------------------------------------
+
+    def _hello(self, connection: Connection, message: Hello, body: Buffer) -> None:
+        if connection.worker is not None:
+            connection.worker.greeted(message)
+            return
+        assert connection.channel is not None
+        if message.units:
+            raise InvalidArgument("units are started by the host: add this one with 'smol unit add'")
+        connection.name = message.name or connection.name
+        self.clients.add(connection)
+        connection.send(Welcome(PROTOCOL_VERSION, "smol", connection.channel.session.limits))
+
+    def _pong(self, connection: Connection, message: Pong, body: Buffer) -> None:
+        if connection.worker is not None:
+            connection.worker.answered_ping(self._loop.time())
+
+    def _drain(self, connection: Connection, message: Drain, body: Buffer) -> None:
+        if connection.worker is not None:
+            connection.worker.asked_to_stop()
+
+    def lose(self, connection: Connection, error: SmolError | None) -> None:
+        """A connection closed: its calls are cancelled, those it was given fail or go elsewhere."""
+        self.clients.discard(connection)
+        self.topics.forget(connection)
+        for pending in list(connection.asked.values()):
+            self._give_up(pending, Cancelled("the caller went away"))
+        if connection.worker is not None:
+            # First the state, so that what is retried does not go to the dead worker again.
+            connection.worker.connection_lost(error)
+        affected = set()
+        for worker_id in list(connection.forwarded):
+            lost = self._finish(connection, worker_id)
+            if lost is not None:
+                affected.add(lost.service)
+                self._recover(lost, connection)
+        for service in affected:
+            self.pump(service)
+
+    def _recover(self, pending: PendingCall, connection: Connection) -> None:
+        """The worker died with this call: once more elsewhere if that is harmless, else the caller is told."""
+        if pending.settled:
+            return
+        operation = pending.call.operation
+        worker = connection.worker
+        if worker is not None and pending.attempts == 1 and worker.is_idempotent(operation):
+            pending.worker = None
+            try:
+                pending.service.worker.demand()
+            except SmolError as error:
+                self._settle(pending, error_message(pending.call.id, error))
+                return
+            # At the head, beyond the queue's bound: it was admitted once already.
+            pending.service.waiting.appendleft(pending)
+            pending.service.load.waiting += 1
+            remaining = pending.deadline - self._loop.time()
+            if pending.timer is not None:
+                pending.timer.cancel()
+            pending.timer = self._loop.call_later(max(0.0, remaining), self._expire, pending)
+            return
+        reason = worker.last_words if worker is not None else "it went away"
+        died = Unavailable(f"the worker of {operation} ended during the call: {reason}", retry_after_ms=100)
+        self._settle(pending, error_message(pending.call.id, died))

@@ -1,0 +1,232 @@
+"""The units that there are: found, added, removed and described while the host runs.
+
+A unit's schemas are known only to its code, which the host never imports: a worker that starts says
+them, or one that is started for nothing else. They are kept on disk until the unit's files change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from smol import __version__
+from smol.errors import AlreadyExists, FailedPrecondition, NotFound, SmolError, Unavailable, nearest
+from smol.host.bus import Bus
+from smol.host.discovery import Broken, discover
+from smol.host.manifest import Manifest
+from smol.host.plans import ProcessPlan, Workshop
+from smol.host.supervisor import Supervisor
+from smol.host.worker import HostedWorker
+from smol.protocol import Buffer
+from smol.protocol.messages import Error, Hello, Message, UnitDescription, to_error
+from smol.sdk import Unit
+from smol.sdk.schema import describe, operations_of
+from smol.transport import Channel
+
+__all__ = ["Registry"]
+
+_log = logging.getLogger("smol.host")
+_DESCRIBE_SECONDS = 30.0
+_FINGERPRINT_FILES = 2000
+
+
+class Registry:
+    """Units by name. broken: those that were found and can't be used, by the place they were found at.
+
+    residents: units that live in the host, by name.
+    """
+
+    def __init__(self, bus: Bus, supervisor: Supervisor, workshop: Workshop) -> None:
+        self._bus = bus
+        self._supervisor = supervisor
+        self._workshop = workshop
+        self._descriptions = workshop.locations.cache / "descriptions"
+        self._described: dict[str, tuple[str, UnitDescription]] = {}
+        self._turns: dict[str, asyncio.Lock] = {}
+        self.broken: dict[str, Broken] = {}
+        self.residents: dict[str, Unit] = {}
+
+    def discover(self, directories: Sequence[Path]) -> None:
+        """Register every unit that can be found; what is wrong with the others is kept and logged."""
+        for found in discover(directories):
+            broken = found if isinstance(found, Broken) else self._try_register(found)
+            if broken is None:
+                continue
+            self.broken[broken.where] = broken
+            _log.warning("unit %s can't be used: %s", broken.name, broken.error)
+
+    async def add(self, directory: Path) -> Manifest:
+        """Register the unit in a directory. Raises what is wrong with it, and then nothing has changed."""
+        manifest = Manifest.from_directory(directory)
+        self._register(manifest)
+        try:
+            await self.describe(manifest.name)
+        except SmolError:
+            await self._supervisor.dismiss(manifest.name, Unavailable("the unit can't be loaded"))
+            raise
+        self.broken.pop(str(manifest.path), None)
+        self._bus.topics.announce("host.unit", {"unit": manifest.name, "change": "added"})
+        return manifest
+
+    async def remove(self, name: str) -> None:
+        """Drain a unit and forget it. Raises NotFound."""
+        manifest = self.manifest(name)
+        if manifest.path is None:
+            raise FailedPrecondition(f"unit {name!r} is part of the host and can't be removed")
+        await self._supervisor.dismiss(name, Unavailable(f"unit {name!r} was removed"))
+        self._described.pop(name, None)
+        self._bus.topics.announce("host.unit", {"unit": name, "change": "removed"})
+
+    async def reload(self, name: str) -> Manifest:
+        """Read a unit's manifest again and run its present code. Raises what is wrong with the new one."""
+        manifest = self.manifest(name)
+        if manifest.path is None:
+            raise FailedPrecondition(f"unit {name!r} is part of the host and can't be reloaded")
+        fresh = Manifest.from_directory(manifest.path)
+        if fresh.name != name:
+            raise AlreadyExists(
+                f"{manifest.path} now names its unit {fresh.name!r}: remove {name!r} and add it anew"
+            )
+        await self._supervisor.dismiss(name, Unavailable(f"unit {name!r} is being reloaded", retry_after_ms=500))
+        self._register(fresh)
+        self._bus.topics.announce("host.unit", {"unit": name, "change": "reloaded"})
+        return fresh
+
+    def manifest(self, name: str) -> Manifest:
+        """Raises NotFound."""
+        service = self._bus.services.get(name)
+        if service is None:
+            known = sorted(self._bus.services)
+            raise NotFound(f"no unit {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        return service.manifest
+
+    async def describe(self, name: str) -> UnitDescription:
+        """What a unit offers, without starting it if its files have been seen before."""
+        manifest = self.manifest(name)
+        if manifest.path is None:
+            return self._resident(name)
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            fingerprint = await asyncio.to_thread(_fingerprint, manifest)
+            known = self._described.get(name)
+            if known is not None and known[0] == fingerprint:
+                return known[1]
+            file = self._descriptions / f"{name}-{fingerprint}.json"
+            description = _read(file)
+            if description is None:
+                description = await self._ask(manifest)
+                _write(file, description)
+            self._described[name] = fingerprint, description
+            return description
+
+    def _resident(self, name: str) -> UnitDescription:
+        """Units that live in the host describe themselves; they are loaded anyway."""
+        unit = self.residents[name]
+        return describe(unit, name, __version__, operations_of(unit, name).values(), schemas=True)
+
+    def _try_register(self, manifest: Manifest) -> Broken | None:
+        try:
+            self._register(manifest)
+        except SmolError as error:
+            return Broken(str(manifest.path), manifest.name, error)
+        return None
+
+    def _register(self, manifest: Manifest) -> None:
+        taken = self._bus.services.get(manifest.name)
+        if taken is not None:
+            where = taken.manifest.path or "the host itself"
+            raise AlreadyExists(
+                f"a unit named {manifest.name!r} is there already, from {where}: rename one of them"
+            )
+        worker = self._supervisor.admit(manifest, self._plan)
+        if worker.ready:
+            # It was started without this unit; the next call starts it with it.
+            self._stopping = asyncio.get_running_loop().create_task(worker.stop())
+
+    def _plan(self, worker: HostedWorker) -> ProcessPlan:
+        return ProcessPlan(self._workshop, worker.name, lambda: [service.manifest for service in worker.services])
+
+    async def _ask(self, manifest: Manifest) -> UnitDescription:
+        """Start the unit's code for its description alone."""
+        python = await self._workshop.python_for(manifest.name, manifest.requirements)
+        listener = _Listener()
+        process, channel = await self._workshop.launch(
+            manifest.name, [manifest], listener, python, describe_only=True
+        )
+        try:
+            async with asyncio.timeout(_DESCRIBE_SECONDS):
+                return await listener.description
+        except TimeoutError:
+            raise Unavailable(
+                f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
+            ) from None
+        finally:
+            process.kill()
+            await process.wait()
+            channel.abort()
+
+
+class _Listener:
+    """Waits for the `hello` of a worker that is started for its description alone."""
+
+    def __init__(self) -> None:
+        self.description: asyncio.Future[UnitDescription] = asyncio.get_running_loop().create_future()
+
+    def on_message(self, channel: Channel, message: Message, body: Buffer) -> None:
+        if self.description.done():
+            return
+        if isinstance(message, Hello) and len(message.units) == 1:
+            self.description.set_result(message.units[0])
+        elif isinstance(message, Error):
+            self.description.set_exception(to_error(message))
+
+    def on_closed(self, channel: Channel, error: SmolError | None) -> None:
+        if not self.description.done():
+            self.description.set_exception(error or Unavailable("it ended before it said what it offers"))
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """Changes when the version of Smol, the manifest or any file beside it does."""
+    digest = hashlib.sha256(f"{__version__} {manifest!r}".encode())
+    for path, status in _files(manifest.path):
+        digest.update(f"{path} {status.st_mtime_ns} {status.st_size}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def _files(directory: Path | None) -> Iterator[tuple[str, os.stat_result]]:
+    """The unit's own files, without what tools leave among them; not more than anyone would write by hand."""
+    count = 0
+    for folder, folders, names in os.walk(directory or Path()):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
+        for name in sorted(names):
+            count += 1
+            if count > _FINGERPRINT_FILES:
+                return
+            with contextlib.suppress(OSError):
+                yield f"{folder}/{name}", os.stat(f"{folder}/{name}")
+
+
+def _read(file: Path) -> UnitDescription | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=UnitDescription)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(file: Path, description: UnitDescription) -> None:
+    """Keep a description; a cache that can't be written costs time, nothing else."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for old in file.parent.glob(f"{description.name}-*.json"):
+            old.unlink(missing_ok=True)
+        fresh = file.with_suffix(f".{os.getpid()}.tmp")
+        fresh.write_bytes(msgspec.json.encode(description))
+        fresh.replace(file)
+    except OSError as error:
+        _log.warning("the description of %s can't be kept: %s", description.name, error)

@@ -1,0 +1,338 @@
+"""One worker under supervision: from its start, through crashes and restarts, to its end.
+
+The states and their changes are `policy.lifecycle`'s, the delays `policy.restart`'s; here they are executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from smol.errors import FailedPrecondition, Internal, SmolError, Unavailable
+from smol.host.bus import Bus, Service
+from smol.host.connection import Connection
+from smol.host.launcher import Process
+from smol.policy.lifecycle import Change, WorkerState, advance
+from smol.policy.restart import RestartHistory, RestartPolicy
+from smol.protocol import PROTOCOL_VERSION
+from smol.protocol.messages import Drain, Hello, Ping, Welcome
+
+__all__ = ["HostedWorker", "PlanFor", "WorkerPlan"]
+
+_log = logging.getLogger("smol.host")
+
+
+class WorkerPlan(Protocol):
+    """How a worker is started: what differs between a forked, an executed and a built-in one.
+
+    resident: it lives in the host, and ends with it.
+    """
+
+    resident: bool
+
+    async def prepare(self) -> None:
+        """Get what it needs. Raises FailedPrecondition when it can't run here."""
+
+    async def begin(self, connection: Connection) -> Process | None:
+        """Start it, connected. Raises SmolError."""
+
+
+PlanFor = Callable[["HostedWorker"], WorkerPlan]
+
+
+class HostedWorker:
+    """A worker that serves one unit, or a few that share it.
+
+    proven: it has answered a call since it started. last_words: why it ended last.
+    """
+
+    def __init__(self, name: str, bus: Bus, plan_for: PlanFor) -> None:
+        self.name = name
+        self.plan = plan_for(self)
+        self.services: list[Service] = []
+        self.state = WorkerState.DECLARED
+        self.since = time.time()
+        self.error: SmolError | None = None
+        self.last_words = ""
+        self.proven = False
+        self.starts = 0
+        self.crashes = 0
+        self.ready_seconds = 0.0
+        self.connection: Connection | None = None
+        self.process: Process | None = None
+        self._bus = bus
+        self._history = RestartHistory(RestartPolicy())
+        self._life: asyncio.Task[None] | None = None
+        self._greeting: asyncio.Future[Hello] | None = None
+        self._closed = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._idempotent: frozenset[str] = frozenset()
+        self._pinged_at = 0.0
+        self._ponged_at = 0.0
+
+    # What the bus asks --------------------------------------------------------------------------
+
+    @property
+    def resident(self) -> bool:
+        return self.plan.resident
+
+    @property
+    def ready(self) -> bool:
+        return self.state is WorkerState.READY
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be expected to take calls now or soon."""
+        return self.state not in (WorkerState.FAILED, WorkerState.UNAVAILABLE)
+
+    def is_idempotent(self, operation: str) -> bool:
+        return operation in self._idempotent
+
+    def demand(self) -> None:
+        """Somebody has work for it. Raises Unavailable, with the reason, when it can't run."""
+        if not self.usable or (self.state is WorkerState.BACKING_OFF and self.error is not None):
+            soon = {"retry_after_ms": 1000} if self.usable else {}
+            reason = self.error or "it is not running"
+            raise Unavailable(f"worker {self.name!r} is {self.state}: {reason}", **soon)
+        if self._life is None:
+            self._set(Change.START)
+            self._life = asyncio.get_running_loop().create_task(self._live())
+
+    def greeted(self, hello: Hello) -> None:
+        """It says what it serves."""
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(hello)
+
+    def complained(self, error: SmolError) -> None:
+        """It says why it can't go on."""
+        self.error = error
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(error)
+
+    def asked_to_stop(self) -> None:
+        """It wants no more calls."""
+        if self.ready:
+            self._set(Change.DRAIN)
+
+    def connection_lost(self, error: SmolError | None) -> None:
+        """Its connection closed; the process, if it lives, is worth nothing now."""
+        self.last_words = str(self.error or error or "it closed its connection")
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(error or Unavailable("it ended before it was ready"))
+        self._closed.set()
+        if self.state is WorkerState.READY:
+            self._set(Change.CRASHED)
+        if self.process is not None:
+            self.process.assume_ended()
+
+    # Liveness -----------------------------------------------------------------------------------
+
+    def ping(self, now: float, timeout_seconds: float) -> None:
+        """Ask whether it is alive; kill it when it has not answered for too long. now: the loop's time."""
+        if not self.ready or self.connection is None:
+            return
+        if self._pinged_at > self._ponged_at and now - self._pinged_at > timeout_seconds:
+            self.kill(f"it has not answered a ping for {now - self._pinged_at:.0f} s")
+        elif self._pinged_at <= self._ponged_at:
+            self._pinged_at = now
+            self.connection.send(Ping())
+
+    def answered_ping(self, now: float) -> None:
+        self._ponged_at = now
+
+    def kill(self, reason: str) -> None:
+        """End it at once; it will be started again."""
+        _log.warning("worker %s is killed: %s", self.name, reason)
+        self.error = None
+        self.last_words = reason
+        if self.process is not None:
+            self.process.kill()
+        if self.connection is not None and self.connection.channel is not None:
+            self.connection.channel.abort(Unavailable(f"the worker was killed: {reason}"))
+
+    # Life ---------------------------------------------------------------------------------------
+
+    async def wait_ready(self) -> None:
+        """Wait until it takes calls. Raises Unavailable when it can't."""
+        while not self.ready:
+            self.demand()
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Let it finish what it has, then end it; calls that wait stay for its next life."""
+        life = self._life
+        if self.state is WorkerState.BACKING_OFF and life is not None:
+            life.cancel()
+            self._life = None
+        if self.state in (WorkerState.DECLARED, WorkerState.BACKING_OFF):
+            self._set(Change.DRAIN)
+        elif self.state in (WorkerState.STARTING, WorkerState.READY):
+            self._set(Change.DRAIN)
+            self._say_drain()
+        if life is not None and not life.done():
+            await asyncio.wait([life], timeout=self._stop_timeout() + 1.0)
+
+    def reset(self) -> None:
+        """Forget crashes and errors, as a person asks."""
+        self._history.forget()
+        self.error = None
+        if not self.usable or self.state is WorkerState.STOPPED:
+            self._set(Change.RESET)
+
+    async def _live(self) -> None:
+        """Start, serve, end; again after a crash, until it is stopped or crashes too often."""
+        try:
+            while True:
+                try:
+                    await self.plan.prepare()
+                except FailedPrecondition as error:
+                    self._cannot_run(error)
+                    return
+                await self._serve()
+                if self.state is WorkerState.DRAINING:
+                    self.error = None
+                    self._set(Change.EXITED)
+                    return
+                delay = self._crash()
+                if delay is None:
+                    return
+                await asyncio.sleep(delay)
+                self._set(Change.START)
+        finally:
+            if self._life is asyncio.current_task():
+                self._life = None
+            if self.state is WorkerState.STOPPED and any(service.waiting for service in self.services):
+                self.demand()
+
+    async def _serve(self) -> None:
+        """One life of the process, from birth to death."""
+        self.starts += 1
+        self.proven = False
+        self._closed.clear()
+        started = time.monotonic()
+        connection = Connection(self._bus, self)
+        self._greeting = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._start_timeout()):
+                self.process = await self.plan.begin(connection)
+                self.connection = connection
+                hello = await self._greeting
+            self._accept(hello, connection)
+        except TimeoutError:
+            self.error = Unavailable(f"it was not ready within {self._start_timeout():.0f} s")
+        except SmolError as error:
+            self.error = error
+        else:
+            self.ready_seconds = time.monotonic() - started
+            await self._closed.wait()
+        finally:
+            self._greeting = None
+            await self._bury(connection)
+
+    def _accept(self, hello: Hello, connection: Connection) -> None:
+        served = {unit.name for unit in hello.units}
+        expected = {service.manifest.name for service in self.services}
+        if served != expected:
+            raise Internal(f"it serves {sorted(served) or 'no unit'}, its manifest says {sorted(expected)}")
+        self._idempotent = frozenset(
+            f"{unit.name}.{operation.name}" for unit in hello.units for operation in unit.operations
+            if operation.idempotent
+        )  # fmt: skip
+        assert connection.channel is not None
+        connection.send(Welcome(PROTOCOL_VERSION, "smol", connection.channel.session.limits))
+        if self.state is WorkerState.DRAINING:
+            self._say_drain()
+            return
+        self.error = None
+        self._pinged_at = self._ponged_at = 0.0
+        self._set(Change.GREETED)
+        for service in self.services:
+            self._bus.pump(service)
+
+    async def _bury(self, connection: Connection) -> None:
+        """Make sure that the process is gone."""
+        process, self.process = self.process, None
+        if process is not None:
+            patience = self._stop_timeout() if self.state is WorkerState.DRAINING else 0.05
+            ending = asyncio.ensure_future(process.wait())
+            done, _ = await asyncio.wait([ending], timeout=patience)
+            if not done:
+                process.kill()
+            status = await ending
+            if status is not None and status < 0:
+                self.last_words = f"killed by {signal.Signals(-status).name}"
+        if connection.channel is not None and not connection.channel.closed:
+            connection.channel.abort()
+            await connection.channel.wait_closed()
+        self.connection = None
+
+    def _crash(self) -> float | None:
+        """Decide what follows a crash: seconds until the next start, or None to give up."""
+        self.crashes += 1
+        policy = self.services[0].manifest if self.services else None
+        if policy is not None:
+            self._history.policy = RestartPolicy(policy.max_restarts, policy.restart_period_seconds)
+        never = policy is not None and policy.restart == "never"
+        dice = random.random()  # noqa: S311  (spreads restarts; nothing secret)
+        delay = None if never else self._history.record(time.monotonic(), proven=self.proven, dice=dice)
+        unready = self.state is WorkerState.STARTING
+        if delay is None:
+            self.error = self.error or Unavailable(f"crashed too often; the last time: {self.last_words}")
+            self._set(Change.GAVE_UP)
+            _log.error("worker %s has failed: %s", self.name, self.error)
+        else:
+            if unready:
+                self._set(Change.CRASHED)
+            else:
+                self.error = None
+            _log.warning(
+                "worker %s ended (%s); next start in %.2f s", self.name, self.error or self.last_words, delay
+            )
+        if delay is None or unready:
+            self._refuse_waiting()
+        return delay
+
+    def _cannot_run(self, error: SmolError) -> None:
+        self.error = error
+        self._set(Change.CANNOT_RUN)
+        _log.warning("worker %s is unavailable: %s", self.name, error)
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        for service in self.services:
+            self._bus.refuse_waiting(service, Unavailable(f"worker {self.name!r} can't run: {self.error}"))
+
+    def _say_drain(self) -> None:
+        if self.connection is not None:
+            self.connection.send(Drain())
+        elif self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(Unavailable("it was stopped while it started"))
+        asyncio.get_running_loop().call_later(self._stop_timeout(), self._end_drain, self.process)
+
+    def _end_drain(self, process: Process | None) -> None:
+        if self.state is WorkerState.DRAINING and process is self.process:
+            self.kill("it did not stop in time")
+
+    def _set(self, change: Change) -> None:
+        before = self.state
+        self.state = advance(before, change)
+        if self.state is not before:
+            self.since = time.time()
+            _log.info("worker %s is %s", self.name, self.state)
+            self._bus.topics.announce(
+                "host.worker",
+                {"worker": self.name, "state": self.state, "before": before, "reason": str(self.error or "")},
+            )
+        self._settled.set()
+
+    def _start_timeout(self) -> float:
+        return max((service.manifest.start_timeout_seconds for service in self.services), default=30.0)
+
+    def _stop_timeout(self) -> float:
+        return max((service.manifest.stop_timeout_seconds for service in self.services), default=5.0)

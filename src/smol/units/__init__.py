@@ -1,0 +1,1 @@
+"""The units that come with Smol: one package each, with a `unit.toml` and a `unit.py`."""

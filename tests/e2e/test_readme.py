@@ -1,0 +1,76 @@
+"""Every command of the README and the how-to pages works as it is written there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, shared: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A directory with the photos that the pages speak of, and an environment of its own."""
+    pictures = sorted((shared / "datasets" / "coco-val64" / "images").glob("*.jpg"))
+    for name, source in zip(("street.jpg", "dog.jpg"), pictures, strict=False):
+        Image.open(source).convert("RGB").save(tmp_path / name)
+    variables = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SMOL_HOME": str(tmp_path / "home"),
+        "SMOL_MODEL_MIRROR": str(shared / "models"),
+    }
+    yield tmp_path, variables
+
+
+def commands(page: str) -> list[str]:
+    """The commands of a page's shell blocks, without those that install or start what the test has started."""
+    lines = [line for block in BLOCK.findall((ROOT / page).read_text()) for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(("pip install", "smol serve"))]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-models.md"])
+def test_the_commands_of_a_page_work(page: str, desk: tuple[Path, dict[str, str]]) -> None:
+    directory, variables = desk
+    host = subprocess.Popen(["smol", "serve"], cwd=directory, env=variables, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(directory / "home" / "run" / "smol.sock")
+        for command in commands(page):
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=directory, env=variables, capture_output=True, text=True, timeout=60
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            assert done.stdout or "remove" in command or "pin" in command, f"{command} printed nothing"
+    finally:
+        host.send_signal(signal.SIGTERM)
+        _, log = host.communicate(timeout=20)
+    assert host.returncode == 0, log
+    assert "Traceback" not in log
+
+
+def test_a_picture_is_drawn(desk: tuple[Path, dict[str, str]]) -> None:
+    directory, variables = desk
+    command = ["smol", "detect", "image", "street.jpg", "--draw", "out.png"]
+    done = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    with Image.open(directory / "out.png") as drawn, Image.open(directory / "street.jpg") as photo:
+        assert drawn.format == "PNG"
+        assert drawn.size == photo.size
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never appeared"
+        time.sleep(0.02)
