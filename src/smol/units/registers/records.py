@@ -19,7 +19,7 @@ DATA_BYTES_MAX = 8 * 1024 * 1024
 
 Kind: TypeAlias = Literal["boolean", "integer", "number", "text", "list", "map", "bytes", "any"]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-ScopeName: TypeAlias = Annotated[str, Meta(pattern=r"^(global|(program|session):[A-Za-z0-9_.-]{1,64})$")]
+ScopeName: TypeAlias = Annotated[str, Meta(pattern=r"^(global|(program|session):[A-Za-z0-9_.-]{1,64})$(?!\n)")]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ from smol.units.storage.value_operations import ValueOperations
 
 __all__ = ["ArchiveOperations"]
 
-BackupName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+BackupName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$(?!\n)")]
 _ENDING = ".smol-storage"
 _EXPORT_BYTES = 256 * 1024
 _PAGE = 100

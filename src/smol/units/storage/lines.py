@@ -35,7 +35,7 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Piece(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A piece of the object with the SHA-256 `object`."""
 
-    object: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    object: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
     start: Annotated[int, Meta(ge=0)]
     data: str
 

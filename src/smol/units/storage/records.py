@@ -40,7 +40,7 @@ PIECE_BYTES = 256 * 1024
 VECTOR_DIMENSIONS_MAX = 4096
 
 Key: TypeAlias = Annotated[str, Meta(min_length=1, max_length=512)]
-CollectionName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
+CollectionName: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$(?!\n)")]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
