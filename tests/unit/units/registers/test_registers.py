@@ -368,4 +368,4 @@ def test_unknown_settings_are_refused_and_operations_described() -> None:
         asyncio.run(opened(max_byte=1))
     operations = operations_of(Registers(), "registers")
     assert len(operations) == 12
-    assert all(operation.description.summary for operation in operations.values())
+    assert all(operation.describe(schemas=True).summary for operation in operations.values())

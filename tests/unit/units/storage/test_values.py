@@ -369,7 +369,7 @@ def test_every_operation_can_be_described() -> None:
     operations = operations_of(Storage(), "storage")
     assert len(operations) == 23
     for operation in operations.values():
-        assert operation.description.summary
+        assert operation.describe(schemas=True).summary
 
 
 def test_serving_sweeps_when_something_is_due(opened: Any, clock: Any) -> None:
