@@ -1,0 +1,1 @@
+"""Typed temporary variables, in memory."""

@@ -1,0 +1,1 @@
+"""Durable collections of values, with large objects, search and backups."""
