@@ -1,0 +1,1 @@
+"""Exact and numeric mathematics: a calculator that is safe to give to strangers."""
