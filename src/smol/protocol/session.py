@@ -216,7 +216,9 @@ class Session:
             self._granted.pop(call_id, None)
         else:
             self.calls[call_id] = following
-        return state is not CallState.CANCELLED and state is not CallState.UNSUBSCRIBED
+        if state is CallState.CANCELLED:
+            return following is CallState.DONE  # Whoever passed it on to here has a place free now.
+        return state is not CallState.UNSUBSCRIBED
 
     def _received_result(self, message: Result) -> bool:
         if message.attachments and self.calls.get(message.id) in (CallState.SUBSCRIBED, CallState.UNSUBSCRIBED):
