@@ -41,4 +41,5 @@ def route_call(load: Load, *, ready: bool) -> Route:
     """What to do with a call now. ready: whether the unit's worker takes calls."""
     if ready and load.in_flight < load.concurrency:
         return Route.FORWARD
-    return Route.WAIT if load.waiting < load.queue else Route.REFUSE
+    room = load.queue if ready else load.queue + load.concurrency  # What a worker will take as it gets ready.
+    return Route.WAIT if load.waiting < room else Route.REFUSE
