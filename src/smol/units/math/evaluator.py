@@ -288,8 +288,8 @@ class Evaluator:
             return self.a.power(self._scalar(base, "^"), exponent)
         if not isinstance(exponent, (int, Fraction)) or abs(exponent) > 100:
             raise InvalidArgument("a quantity's exponent is a rational number of at most 100")
-        powers = [dimension * exponent for dimension in base.dimensions]
-        if any(Fraction(power).denominator != 1 for power in powers):
+        powers = [Fraction(dimension) * exponent for dimension in base.dimensions]
+        if any(power.denominator != 1 for power in powers):
             raise InvalidArgument(f"this power of {base.label} is no unit")
         dimensions = tuple(int(power) for power in powers)
         label = f"{base.label}^{exponent}" if _is_simple(base.label) else base_label(dimensions)
