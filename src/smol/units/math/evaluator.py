@@ -286,7 +286,7 @@ class Evaluator:
             return matrices.power(self, base, integer(exponent, "the exponent of a matrix"))
         if not isinstance(base, Quantity):
             return self.a.power(self._scalar(base, "^"), exponent)
-        if not isinstance(exponent, (int, Fraction)) or abs(exponent) > 100:
+        if not isinstance(exponent, (int, Fraction)) or not -100 <= exponent <= 100:
             raise InvalidArgument("a quantity's exponent is a rational number of at most 100")
         powers = [Fraction(dimension) * exponent for dimension in base.dimensions]
         if any(power.denominator != 1 for power in powers):

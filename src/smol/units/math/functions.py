@@ -135,7 +135,7 @@ def _rounded(name: str) -> Work:
             man, exp = value.man_exp
             value = man << exp if exp >= 0 else Fraction(man, 1 << min(-exp, 4 * MAX_BITS))
         if name == "round":
-            return math.floor(abs(value) + Fraction(1, 2)) * (1 if value >= 0 else -1)
+            return int(math.floor(abs(value) + Fraction(1, 2)) * (1 if value >= 0 else -1))
         return int(getattr(math, name)(value))
 
     return work

@@ -30,7 +30,9 @@ def ask_sympy(questions: list[str]) -> list[str]:
     """SymPy, to 60 digits. The questions are this file's own, never a user's."""
     import sympy
 
-    return [str(sympy.N(eval(question, vars(sympy).copy()), 60)) for question in questions]
+    numeric: Any = sympy.N
+
+    return [str(numeric(eval(question, vars(sympy).copy()), 60)) for question in questions]
 
 
 def ask_numpy(questions: list[str]) -> list[str]:

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from smol.errors import DeadlineExceeded, InvalidArgument, NotFound, ResourceExhausted, SmolError
 from smol.sdk import Context
 from smol.sdk.context import Environment
+from smol.units.math import matrices
+from smol.units.math.functions import CONSTANTS, FUNCTIONS
 from smol.units.math.unit import Evaluation, Math
 
 pytest.importorskip("mpmath", reason="mpmath is not installed")
@@ -38,7 +40,7 @@ def test_an_answer_agrees_with_another_program(case: dict[str, Any]) -> None:
     expected = Decimal(case["answer"].split()[0])
     found = Decimal(evaluate(case["expression"]).decimal.split()[0])
     close = Decimal("1e-44") if case["oracle"] in ("bc", "sympy") else Decimal("1e-13")
-    assert abs(found - expected) <= close * max(abs(expected), 1)
+    assert abs(found - expected) <= close * max(abs(expected), Decimal(1))
 
 
 def test_the_table_is_large() -> None:
@@ -84,6 +86,12 @@ def test_variables_are_expressions_of_the_caller() -> None:
     assert evaluate("a*b", variables={"a": "1/3", "b": "6"}).exact == "2"
     with pytest.raises(InvalidArgument, match="variable's name"):
         evaluate("1", variables={"a b": "1"})
+
+
+def test_every_function_and_constant_is_documented() -> None:
+    page = (Path(__file__).parents[4] / "docs/reference/math.md").read_text()
+    missing = [name for name in [*FUNCTIONS, *matrices.FUNCTIONS, *CONSTANTS] if f"`{name}`" not in page]
+    assert missing == []
 
 
 def test_latex_is_given_for_exact_values() -> None:
@@ -166,7 +174,8 @@ def test_a_printed_decimal_reads_back(value: Decimal) -> None:
 
 
 _PIECES = ["1", "2.5", "x", "sin", "(", ")", "[", "]", ",", ";", "+", "-", "*", "/", "^", "%", "!", " to ", " in ",
-           "ft", "m", "degC", " of ", "=", "==", "i", "pi", "sum", "if", "det", "1e9", " mod ", " and ", "°", "²"]  # fmt: skip
+           "ft", "m", "degC", " of ", "=", "==", "i", "pi", "sum", "if", "det",
+           "1e9", " mod ", " and ", "°", "²"]  # fmt: skip
 
 
 @settings(max_examples=400, deadline=None)
