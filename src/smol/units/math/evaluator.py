@@ -255,6 +255,8 @@ class Evaluator:
             return matrices.zipped(left, right, self.add)
         if isinstance(left, Quantity) and isinstance(right, Quantity):
             converted(right, left)
+            if left.offset and right.offset:
+                raise InvalidArgument("absolute temperatures can't be added; add kelvins: 20 degC + 5 K")
             total = self.a.add(left.value, right.value)
             return Quantity(total, left.dimensions, left.label, left.factor, left.offset)
         return self.a.add(self._scalar(left, "+"), self._scalar(right, "+"))
@@ -299,6 +301,8 @@ class Evaluator:
     def _scale(self, left: Value, right: Value, sign: int) -> Value:
         work = self.a.multiply if sign > 0 else self.a.divide
         if not isinstance(right, Quantity):
+            if left.offset:
+                raise InvalidArgument(f"absolute temperatures can't be scaled; convert {left.label} to K first")
             return Quantity(
                 work(left.value, self._scalar(right, "*")), left.dimensions, left.label, left.factor, left.offset
             )

@@ -32,7 +32,7 @@ def ask_sympy(questions: list[str]) -> list[str]:
 
     numeric: Any = sympy.N
 
-    return [str(numeric(eval(question, vars(sympy).copy()), 60)) for question in questions]
+    return [str(numeric(eval(question, dict(vars(sympy))), 60)) for question in questions]
 
 
 def ask_numpy(questions: list[str]) -> list[str]:
