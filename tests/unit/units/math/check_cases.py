@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,10 @@ def answers(cases: list[dict[str, Any]], folder: str) -> list[str]:
     for oracle in ("bc", "sympy", "numpy", "mathjs"):
         chosen = [index for index, case in enumerate(cases) if case["oracle"] == oracle]
         questions = [cases[index]["asked"] for index in chosen]
-        replies = {
+        asking: dict[str, Callable[[list[str]], list[str]]] = {
             "bc": ask_bc, "sympy": ask_sympy, "numpy": ask_numpy, "mathjs": lambda q: ask_mathjs(q, folder),
-        }[oracle](questions)  # fmt: skip
+        }  # fmt: skip
+        replies = asking[oracle](questions)
         found |= dict(zip(chosen, replies, strict=True))
     return [found[index] for index in range(len(cases))]
 
