@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,14 +82,14 @@ class Client:
         )
         return decode_payload(reply.value, reply.attachments)
 
-    async def stream(self, operation: str, arguments: Mapping[str, Any] | None = None) -> AsyncIterator[Json]:
+    async def stream(self, operation: str, arguments: Mapping[str, Any] | None = None) -> AsyncGenerator[Json]:
         """Call a streaming operation and iterate over its items."""
         caller = self._connected()
         async with caller.stream(operation, arguments or {}, deadline_seconds=self._within_seconds) as items:
             async for item in items:
                 yield decode_payload(item.value, item.attachments)
 
-    async def events(self, topic: str) -> AsyncIterator[Event]:
+    async def events(self, topic: str) -> AsyncGenerator[Event]:
         """Follow the events of a topic; `*` at its end stands for any rest."""
         async with await self._connected().subscribe(topic) as subscription:
             async for occurrence in subscription:
@@ -173,7 +173,7 @@ class OperationProxy:
     async def __call__(self, *positional: Any, **named: Any) -> Json:
         return await self._client.call(f"{self._unit}.{self._name}", await self._bind(positional, named))
 
-    async def stream(self, *positional: Any, **named: Any) -> AsyncIterator[Json]:
+    async def stream(self, *positional: Any, **named: Any) -> AsyncGenerator[Json]:
         """Call a streaming operation and iterate over its items."""
         arguments = await self._bind(positional, named)
         async for item in self._client.stream(f"{self._unit}.{self._name}", arguments):
