@@ -25,8 +25,8 @@ e2e: dev         ## run the tests that start processes
 	@$(BIN)/python -m pytest -q -m 'e2e or slow'
 
 check: dev       ## lint, types, layers
-	@$(BIN)/ruff check src tests benchmarks examples training
-	@$(BIN)/ruff format --check src tests benchmarks examples training
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
@@ -58,3 +58,5 @@ $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install '$(TORCH)'
 	$(PIP) install -e '.[dev,torch]'
 	@touch $@
+
+-include training/Makefile.inc
