@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TORCH  ?= torch==2.13.0
 
+# Tools of the environment (uv, smol) are found by name.
+export PATH := $(abspath $(BIN)):$(PATH)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check unit e2e docs bench clean dev
 
