@@ -15,7 +15,7 @@ from smol.cli.output import print_json, print_result, save
 from smol.cli.session import current_options, open_client
 from smol.cli.settings import Settings
 from smol.client.arguments import bind, takes_attachment
-from smol.errors import SmolError
+from smol.errors import SmolError, nearest
 from smol.host.discovery import Broken, discover
 from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.types import Json
@@ -80,7 +80,10 @@ class _UnitGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
             known = ", ".join(self.list_commands(context))
-            raise click.UsageError(f"unit {self._unit!r} has no operation {args[0]!r}; it has: {known}", context)
+            hint = nearest(args[0], self.list_commands(context))
+            raise click.UsageError(
+                f"unit {self._unit!r} has no operation {args[0]!r}{hint}; it has: {known}", context
+            )
         return super().resolve_command(context, args)
 
     def _description(self) -> UnitDescription:
