@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TORCH  ?= torch==2.13.0
 
+# Tools of the environment (uv, smol) are found by name.
+export PATH := $(abspath $(BIN)):$(PATH)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check unit e2e docs bench clean dev
 
@@ -25,8 +28,8 @@ e2e: dev         ## run the tests that start processes
 	@$(BIN)/python -m pytest -q -m 'e2e or slow'
 
 check: dev       ## lint, types, layers
-	@$(BIN)/ruff check src tests benchmarks examples training
-	@$(BIN)/ruff format --check src tests benchmarks examples training
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
@@ -58,3 +61,5 @@ $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install '$(TORCH)'
 	$(PIP) install -e '.[dev,torch]'
 	@touch $@
+
+-include training/Makefile.inc

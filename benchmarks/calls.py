@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
@@ -15,6 +14,7 @@ import msgspec
 import uvloop
 
 import smol
+from benchmarks.footprint import small_units
 from benchmarks.report import Figure, median
 
 __all__ = ["measure"]
@@ -33,41 +33,48 @@ def measure() -> list[Figure]:
 
 
 async def compare() -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="smol-bench-") as folder:
-        address = f"unix:{folder}/grpc.sock"
+    with small_units() as settings:
+        address = f"unix:{settings['SMOL_HOME']}/grpc.sock"
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.get_context("spawn").Process(target=serve_grpc, args=(address, theirs))
         server.start()
         ours.recv()
         try:
-            async with smol.local({"SMOL_HOME": folder}) as s, grpc.aio.insecure_channel(address) as channel:
+            async with smol.local(settings) as s, grpc.aio.insecure_channel(address) as channel:
                 remote = channel.unary_unary(METHOD)
-                return await _alternate(lambda: s.call("math.evaluate", ARGUMENTS), lambda: remote(PAYLOAD))
+                return await _alternate(
+                    lambda: s.call("math.evaluate", ARGUMENTS),
+                    lambda: s.call("small0.echo", {"text": "x" * 100}),
+                    lambda: remote(PAYLOAD),
+                )
         finally:
             server.terminate()
             server.join()
 
 
-async def _alternate(
-    ours: Callable[[], Awaitable[object]], theirs: Callable[[], Awaitable[object]]
-) -> list[Figure]:
+Call = Callable[[], Awaitable[object]]
+
+
+async def _alternate(math: Call, echo: Call, peer: Call) -> list[Figure]:
     figures = []
     for in_flight, target in ((1, 3.0), (64, 5.0)):
-        await asyncio.gather(_rate(ours, in_flight, 0.3), _rate(theirs, in_flight, 0.3))
-        pairs = [
-            (await _rate(ours, in_flight, ROUND_SECONDS), await _rate(theirs, in_flight, ROUND_SECONDS))
-            for _ in range(ROUNDS)
-        ]
-        smol_rate, grpc_rate = (median([pair[i] for pair in pairs]) for i in (0, 1))
+        rounds = []
+        for number in range(ROUNDS + 1):
+            rates = [await _rate(call, in_flight, ROUND_SECONDS) for call in (math, echo, peer)]
+            if number:  # The first one warms up.
+                rounds.append(rates)
+        rates = [median([entry[i] for entry in rounds]) for i in range(3)]
+        ratio = median([entry[0] / entry[2] for entry in rounds])
         figures += [
-            Figure(f"math.evaluate, {in_flight} in flight", smol_rate, "/s"),
-            Figure(f"grpc.aio echo, {in_flight} in flight", grpc_rate, "/s"),
-            Figure(f"ratio, {in_flight} in flight", median([a / b for a, b in pairs]), "x", target, at_least=True),
+            Figure(f"math.evaluate, {in_flight} in flight", rates[0], "/s"),
+            Figure(f"an echo unit, {in_flight} in flight", rates[1], "/s"),
+            Figure(f"grpc.aio echo, {in_flight} in flight", rates[2], "/s"),
+            Figure(f"math.evaluate to grpc.aio, {in_flight} in flight", ratio, "x", target, at_least=True),
         ]
     return figures
 
 
-async def _rate(call: Callable[[], Awaitable[object]], in_flight: int, seconds: float) -> float:
+async def _rate(call: Call, in_flight: int, seconds: float) -> float:
     """Calls answered per second with so many on their way."""
     count = 0
     end = time.perf_counter() + seconds

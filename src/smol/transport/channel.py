@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Protocol, cast
+from weakref import WeakKeyDictionary
 
 from smol.errors import FailedPrecondition, Internal, SmolError, Unavailable, Unimplemented
 from smol.protocol import Buffer, Frame, FrameDecoder, Limits, Role, Session, State
@@ -58,6 +59,25 @@ class Handler(Protocol):
         """The connection is gone; once, and nothing follows. None means an orderly end."""
 
 
+class _Cork:
+    """Holds back what the channels of a loop write while the frames of one read are handled, so that many
+    small answers leave in one system call.
+    """
+
+    def __init__(self) -> None:
+        self.tight = False
+        self.channels: list[Channel] = []
+
+    def release(self) -> None:
+        self.tight = False
+        channels, self.channels = self.channels, []
+        for channel in channels:
+            channel._flush()
+
+
+_corks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Cork] = WeakKeyDictionary()
+
+
 class Channel(asyncio.BufferedProtocol):
     """One end of a connection.
 
@@ -75,6 +95,8 @@ class Channel(asyncio.BufferedProtocol):
         self._hung_up = False
         self._linger: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._cork = _corks.setdefault(self._loop, _Cork())
+        self._held: list[Buffer] = []
         self._closed = self._loop.create_future()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -90,7 +112,11 @@ class Channel(asyncio.BufferedProtocol):
         if body_bytes is None:
             body_bytes = sum(map(_length, body)) if body else 0
         buffers = self.session.send(message, body, body_bytes)
-        if len(buffers) == 1:
+        if self._cork.tight:
+            if not self._held:
+                self._cork.channels.append(self)
+            self._held += buffers
+        elif len(buffers) == 1:
             transport.write(buffers[0])
         else:
             transport.writelines(buffers)
@@ -129,6 +155,7 @@ class Channel(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        self._flush()
         if transport.get_write_buffer_size():
             self._linger = self._loop.call_later(_LINGER_SECONDS, transport.abort)
         transport.close()
@@ -150,8 +177,14 @@ class Channel(asyncio.BufferedProtocol):
             return
         self._error = self._error or error
         if not transport.is_closing():
-            transport.writelines(self.session.refuse(error))
+            self._held += self.session.refuse(error)
             self.close()
+
+    def _flush(self) -> None:
+        """Write what was held back."""
+        held, self._held = self._held, []
+        if held and self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(held)
 
     # asyncio.BufferedProtocol -------------------------------------------------------------------
 
@@ -163,11 +196,15 @@ class Channel(asyncio.BufferedProtocol):
         return self._decoder.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
+        outermost, self._cork.tight = not self._cork.tight, True
         try:
             if not self._is_over():
                 self._take(nbytes)
         except SmolError as error:
             self.refuse(error)  # The other side broke the rules.
+        finally:
+            if outermost:
+                self._cork.release()
         if self._is_over():
             self._decoder.clear()  # What is still under way is of no use.
 

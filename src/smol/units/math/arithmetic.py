@@ -125,6 +125,9 @@ class Arithmetic:
         if hasattr(value, "_mpc_"):
             if value.imag == 0:
                 return self.checked(value.real)
+            # A part below the rounding error of the other is none: e^(i pi) is -1.
+            if value.real and abs(gap := self.mp.mag(value.real) - self.mp.mag(value.imag)) > self.mp.prec - 12:
+                return self.checked(value.real) if gap > 0 else self.mp.mpc(0, self.checked(value.imag))
             return self.mp.mpc(self.checked(value.real), self.checked(value.imag))
         _, mantissa, exponent, size = value._mpf_
         if not mantissa:
@@ -205,12 +208,12 @@ class Arithmetic:
             return 0 if exponent else 1
         if is_exact(base) and type(exponent) is int:
             return self._integer_power(base, exponent)
-        if isinstance(base, (int, Fraction)) and type(exponent) is Fraction and base > 0:
-            if exponent.denominator <= 1000 and _bits(base) < MAX_BITS:
-                self.meter.charge_bits(2 * _bits(base))
-                root = exact_root(base, exponent.denominator)
-                if root is not None:
-                    return self._integer_power(root, exponent.numerator)
+        rooted = isinstance(base, (int, Fraction)) and type(exponent) is Fraction and base > 0
+        if rooted and exponent.denominator <= 1000:
+            self.meter.charge_bits(2 * _bits(base))
+            root = exact_root(base, exponent.denominator)
+            if root is not None:
+                return self._integer_power(root, exponent.numerator)
         a, b = self.inexact(base), self.inexact(exponent)
         if a and b and self.mp.mag(self.mp.log(abs(a)) or 1) + self.mp.mag(b) > 22:
             raise ResourceExhausted(

@@ -255,6 +255,8 @@ class Evaluator:
             return matrices.zipped(left, right, self.add)
         if isinstance(left, Quantity) and isinstance(right, Quantity):
             converted(right, left)
+            if left.offset and right.offset:
+                raise InvalidArgument("absolute temperatures can't be added; add kelvins: 20 degC + 5 K")
             total = self.a.add(left.value, right.value)
             return Quantity(total, left.dimensions, left.label, left.factor, left.offset)
         return self.a.add(self._scalar(left, "+"), self._scalar(right, "+"))
@@ -286,10 +288,10 @@ class Evaluator:
             return matrices.power(self, base, integer(exponent, "the exponent of a matrix"))
         if not isinstance(base, Quantity):
             return self.a.power(self._scalar(base, "^"), exponent)
-        if not isinstance(exponent, (int, Fraction)) or abs(exponent) > 100:
+        if not isinstance(exponent, (int, Fraction)) or not -100 <= exponent <= 100:
             raise InvalidArgument("a quantity's exponent is a rational number of at most 100")
-        powers = [dimension * exponent for dimension in base.dimensions]
-        if any(Fraction(power).denominator != 1 for power in powers):
+        powers = [Fraction(dimension) * exponent for dimension in base.dimensions]
+        if any(power.denominator != 1 for power in powers):
             raise InvalidArgument(f"this power of {base.label} is no unit")
         dimensions = tuple(int(power) for power in powers)
         label = f"{base.label}^{exponent}" if _is_simple(base.label) else base_label(dimensions)
@@ -299,6 +301,8 @@ class Evaluator:
     def _scale(self, left: Value, right: Value, sign: int) -> Value:
         work = self.a.multiply if sign > 0 else self.a.divide
         if not isinstance(right, Quantity):
+            if left.offset:
+                raise InvalidArgument(f"absolute temperatures can't be scaled; convert {left.label} to K first")
             return Quantity(
                 work(left.value, self._scalar(right, "*")), left.dimensions, left.label, left.factor, left.offset
             )

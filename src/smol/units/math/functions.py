@@ -78,7 +78,7 @@ def real(value: Scalar, what: str) -> Scalar:
 
 def _sqrt(a: Arithmetic, value: Scalar) -> Scalar:
     if isinstance(value, (int, Fraction)):
-        root = exact_root(abs(value), 2)
+        root = exact_root(value if value >= 0 else -value, 2)
         if root is not None:
             return root if value >= 0 else Gaussian(0, root)
     return a.call("sqrt", value)
@@ -90,7 +90,7 @@ def _root(a: Arithmetic, value: Scalar, degree: Scalar = 3) -> Scalar:
         raise InvalidArgument(f"the degree of a root is 1 to 1000, not {n}")
     if isinstance(value, (int, Fraction)) and (value >= 0 or n % 2):
         sign = 1 if value >= 0 else -1
-        root = exact_root(abs(value), n)
+        root = exact_root(value if value >= 0 else -value, n)
         return sign * root if root is not None else sign * a.call("root", abs(value), n)
     return a.call("root", value, n)
 
@@ -135,7 +135,7 @@ def _rounded(name: str) -> Work:
             man, exp = value.man_exp
             value = man << exp if exp >= 0 else Fraction(man, 1 << min(-exp, 4 * MAX_BITS))
         if name == "round":
-            return math.floor(abs(value) + Fraction(1, 2)) * (1 if value >= 0 else -1)
+            return int(math.floor(abs(value) + Fraction(1, 2)) * (1 if value >= 0 else -1))
         return int(getattr(math, name)(value))
 
     return work
@@ -198,7 +198,7 @@ def _binomial(a: Arithmetic, n: Scalar, k: Scalar) -> int:
     if k < 0 or 0 <= n < k:
         return 0
     if n < 0:
-        return (-1) ** (k % 2) * _binomial(a, k - n - 1, k)
+        return _binomial(a, k - n - 1, k) * (-1 if k % 2 else 1)
     k = min(k, n - k)
     if k * (n.bit_length() + 1) > 2 * MAX_BITS and k > 20_000:
         raise too_many_digits()

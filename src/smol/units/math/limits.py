@@ -133,10 +133,9 @@ class Meter:
 
     def charge_bits(self, bits: int) -> None:
         """Account for one exact operation on numbers of `bits` bits."""
-        if bits > 512:
-            if bits > 2 * MAX_BITS:
-                raise too_many_digits()
-            self.charge(1 + bits * bits // 1_000_000)
+        if bits > 2 * MAX_BITS:
+            raise too_many_digits()
+        self.charge(2 + bits * bits // 1_000_000)
 
 
 def _exhausted() -> ResourceExhausted:

@@ -132,6 +132,7 @@ def _eliminated(ev: Evaluator, value: Rows) -> tuple[Rows, list[int], Any]:
             scale = ev.a.negate(scale)
         pivot = rows[at][column]
         scale = ev.a.multiply(scale, pivot)
+        ev.a.meter.charge(len(rows))
         rows[at] = [ev.a.divide(item, pivot) for item in rows[at]]
         for row, items in enumerate(rows):
             if row != at and items[column]:
@@ -190,6 +191,7 @@ def _identity(ev: Evaluator, size: Value) -> Rows:
     count = integer(size, "the size of an identity matrix")
     if not 1 <= count <= 100:
         raise ResourceExhausted(f"identity takes 1 to 100, not {str(count)[:20]}")
+    ev.a.meter.charge(count * count // 10)
     return identity(count)
 
 

@@ -29,7 +29,7 @@ from smol.units.math.syntax import (
 __all__ = ["parse", "parse_expression"]
 
 _TOKEN = re.compile(
-    r"[ \t]*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|0[xX][0-9a-fA-F]+)"
+    r"[ \t]*(?:(?P<number>0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<name>[^\W\d]\w*|√)"
     r"|(?P<operator>\*\*|->|→|[<>=!]=|[-+*/^%!()\[\],;:=<>×÷·−≤≥≠°²³]|\r?\n)"
     r"|(?P<end>\Z))"
@@ -192,7 +192,7 @@ class _Parser:
         node: Expression
         if kind == "number":
             node = Number(_number(text))
-        elif kind == "name" or kind == "in":
+        elif kind in ("name", "in") or (kind == "mod" and self._tokens[self._at][0] == "("):
             node = self._name(text)
         elif kind == "(":
             node = self.expression(0)

@@ -81,9 +81,11 @@ def nearest(
 def _scores(np: Any, block: Any, query: Any, metric: Metric) -> Any:
     if metric == "euclidean":
         return -np.sqrt(((block - query) ** 2).sum(axis=1))
-    dots = block @ query
     if metric == "dot":
-        return dots
+        return block @ query
+    # In double precision, since the squares of small components vanish in single.
+    block, query = block.astype(np.float64), query.astype(np.float64)
+    dots = block @ query
     norms = np.sqrt(np.einsum("ij,ij->i", block, block)) * np.sqrt(query @ query)
     return np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
 
