@@ -2,14 +2,152 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
+import smol
+from smol.client import Connector
+
 HERE = Path(__file__).parent
+UNITS = HERE.parent / "fixtures" / "units"
+
+Start: TypeAlias = Callable[..., Connector]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start a private host with the units of the tests, and more settings as environment variables."""
+
+    def start_host(**settings: str) -> Connector:
+        return smol.local(
+            {"SMOL_HOST_UNIT_DIRECTORIES": str(UNITS), "SMOL_HOME": str(tmp_path / "home"), **settings}
+        )
+
+    return start_host
+
+
+class Served:
+    """A host that was started as `smol serve`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], socket_path: Path, log: Path) -> None:
+        self.process = process
+        self.socket = socket_path
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+Serve: TypeAlias = Callable[..., contextlib.AbstractContextManager[Served]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    """Run `smol serve` and wait until it serves. It is killed at the end if it still runs."""
+
+    @contextlib.contextmanager
+    def serve_host(**settings: str) -> Iterator[Served]:
+        home, log = tmp_path / "home", tmp_path / "log"
+        environ: Mapping[str, str] = {
+            **os.environ,
+            "SMOL_HOME": str(home),
+            "SMOL_SOCKET": str(home / "s"),
+            "SMOL_HOST_UNIT_DIRECTORIES": str(UNITS),
+            **settings,
+        }
+        reader, writer = os.pipe()
+        command = [sys.executable, "-m", "smol.cli.main", "serve", "--ready-fd", str(writer)]
+        with log.open("wb") as stream, open(reader, "rb") as ready:
+            try:
+                process = subprocess.Popen(
+                    command, env=environ, pass_fds=[writer], stderr=stream, stdin=subprocess.DEVNULL
+                )
+            finally:
+                os.close(writer)
+            try:
+                assert ready.read(1) == b"1", log.read_text()
+                yield Served(process, home / "s", log)
+            finally:
+                process.kill()
+                process.wait()
+
+    return serve_host
+
+
+class RawWire:
+    """A client without manners: it sends the bytes it is told."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(10)
+        self.socket.connect(path)
+
+    def frame(self, header: Mapping[str, Any], body: bytes = b"") -> bytes:
+        data = json.dumps(header).encode()
+        return struct.pack(">II", len(data), len(body)) + data + body
+
+    def greet(self) -> dict[str, Any]:
+        self.socket.sendall(self.frame({"type": "hello", "protocol": 1}))
+        return self.receive()
+
+    def receive(self) -> dict[str, Any]:
+        header_bytes, body_bytes = struct.unpack(">II", self._take(8))
+        header: dict[str, Any] = json.loads(self._take(header_bytes))
+        self._take(body_bytes)
+        return header
+
+    def _take(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = self.socket.recv(count - len(data))
+            if not part:
+                raise EOFError("the host hung up")
+            data += part
+        return data
+
+    def __enter__(self) -> RawWire:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def raw_wire() -> type[RawWire]:
+    """Speak to a host by hand."""
+    return RawWire
+
+
+@pytest.fixture
+def gone() -> Callable[[int], bool]:
+    """Whether a process has ended."""
+
+    def has_ended(pid: int) -> bool:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return state in "ZX"
+
+    return has_ended

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 from smol.client.session import Client, Event
+from smol.errors import Unavailable
 from smol.protocol.messages import UnitDescription
 from smol.types import Json
 
@@ -62,8 +63,10 @@ class BlockingClient:
     def close(self) -> None:
         """Hang up."""
         if not self._loop.is_closed():
-            self._wait(self._client.close())
-            self._end_loop()
+            try:
+                self._wait(self._client.close())
+            finally:
+                self._end_loop()
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +75,9 @@ class BlockingClient:
         self.close()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise Unavailable("the client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -89,12 +95,23 @@ class BlockingClient:
             while (item := self._wait(following())) is not done:
                 yield item
         finally:
-            self._wait(items.aclose())
+            if not self._loop.is_closed():
+                self._wait(items.aclose())
 
     def _end_loop(self) -> None:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _end_tasks() -> None:
+    """Cancel what other threads still wait for, and iterators that were left half-way."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class _BlockingUnit:

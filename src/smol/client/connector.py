@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -47,8 +48,10 @@ class Connector:
 
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._client is not None
-        await self._client.close()
-        await asyncio.to_thread(self.release)
+        try:
+            await self._client.close()
+        finally:
+            await asyncio.to_thread(self.release)
 
     def __enter__(self) -> BlockingClient:
         self._blocking = BlockingClient(self.open)
@@ -56,8 +59,10 @@ class Connector:
 
     def __exit__(self, *exc_info: object) -> None:
         assert self._blocking is not None
-        self._blocking.close()
-        self.release()
+        try:
+            self._blocking.close()
+        finally:
+            self.release()
 
 
 class LocalConnector(Connector):
@@ -76,10 +81,16 @@ class LocalConnector(Connector):
 
     async def open(self) -> Client:
         """Start the host and connect."""
-        await asyncio.to_thread(self._start)
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start))
         try:
+            await asyncio.shield(starting)
             return await Client.open(Path(self._directory) / "s")
         except BaseException:
+            if self._process is not None and not starting.done():
+                self._process.kill()  # So that the thread does not wait for it any longer.
+            await asyncio.wait([starting])
+            if not starting.cancelled():
+                starting.exception()
             await asyncio.to_thread(self.release)
             raise
 
@@ -113,8 +124,10 @@ class LocalConnector(Connector):
         finally:
             os.close(writer)
         try:
+            if not select.select([reader], [], [], _START_SECONDS)[0]:
+                raise Unavailable(f"the private host did not start within {_START_SECONDS:.0f} s")
             if not os.read(reader, 1):
-                status = self._process.wait(_START_SECONDS)
+                status = self._process.wait(_STOP_SECONDS)
                 raise Unavailable(f"the private host could not start (exit status {status}); run 'smol doctor'")
         except BaseException:
             self.release()

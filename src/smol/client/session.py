@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -48,15 +49,18 @@ class Client:
     async def open(cls, socket: Path, name: str = "python") -> Client:
         """Connect. Raises Unavailable when no host listens at `socket`."""
         client = cls()
-        client._channel = await connect(socket, client)
-        client._caller = Caller(client._channel)
-        client._channel.send(Hello(PROTOCOL_VERSION, name))
+        channel = client._channel = await connect(socket, client)
+        client._caller = Caller(channel)
         try:
+            channel.try_send(Hello(PROTOCOL_VERSION, name))
             async with asyncio.timeout(_HANDSHAKE_SECONDS):
                 await client._welcomed
         except TimeoutError:
-            client._channel.abort()
+            channel.abort()
             raise Unavailable(f"the host at {socket} does not answer") from None
+        except BaseException:
+            channel.abort()
+            raise
         return client
 
     def within(self, seconds: float) -> Client:
@@ -176,8 +180,9 @@ class OperationProxy:
     async def stream(self, *positional: Any, **named: Any) -> AsyncGenerator[Json]:
         """Call a streaming operation and iterate over its items."""
         arguments = await self._bind(positional, named)
-        async for item in self._client.stream(f"{self._unit}.{self._name}", arguments):
-            yield item
+        async with contextlib.aclosing(self._client.stream(f"{self._unit}.{self._name}", arguments)) as items:
+            async for item in items:
+                yield item
 
     async def _bind(self, positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
         operation = await self._client.operation(self._unit, self._name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,11 +23,13 @@ from smol.errors import (
     Unavailable,
     nearest,
 )
+from smol.host.calls import BusLimits, PendingCall, Service
 from smol.host.connection import Connection
 from smol.host.topics import Topics
-from smol.policy.routing import Load, Route, route_call
+from smol.policy.routing import Route, route_call
 from smol.protocol import PROTOCOL_VERSION, Buffer
 from smol.protocol.messages import (
+    MAX_CREDIT,
     Call,
     Cancel,
     Credit,
@@ -50,64 +51,21 @@ from smol.protocol.messages import (
 )
 
 if TYPE_CHECKING:
-    from smol.host.manifest import Manifest
     from smol.host.worker import HostedWorker
 
 __all__ = ["Bus", "BusLimits", "PendingCall", "Service"]
 
 _log = logging.getLogger("smol.host")
-
-
-class BusLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """calls: at once for one connection. cancel_grace_seconds: how long a worker may go on with a call
-    that nobody waits for before it counts as stuck.
-    """
-
-    calls: int = 256
-    default_deadline_seconds: float = 60.0
-    max_deadline_seconds: float = 86400.0
-    cancel_grace_seconds: float = 5.0
-
-
-class Service:
-    """One unit as the bus sees it: where its calls go, and those that wait."""
-
-    __slots__ = ("load", "manifest", "waiting", "worker")
-
-    def __init__(self, manifest: Manifest, worker: HostedWorker) -> None:
-        self.manifest = manifest
-        self.worker = worker
-        self.load = Load(manifest.concurrency, manifest.queue)
-        self.waiting: deque[PendingCall] = deque()
-
-
-class PendingCall:
-    """A call between its arrival and its last answer.
-
-    settled: the caller has had its last answer, though the worker may still be at it.
-    """
-
-    __slots__ = ("attempts", "body", "call", "caller", "deadline", "forwarded_at", "service", "settled", "timer",
-                 "worker", "worker_id")  # fmt: skip
-
-    def __init__(self, caller: Connection, call: Call, body: Buffer, service: Service, deadline: float) -> None:
-        self.caller = caller
-        self.call = call
-        self.body = body
-        self.service = service
-        self.deadline = deadline
-        self.attempts = 0
-        self.settled = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.forwarded_at = 0.0
-        self.worker: Connection | None = None
-        self.worker_id = 0
+_PROGRESS_CHARACTERS = 1000
+"""Even as six bytes of JSON each they fit what every side accepts."""
 
 
 class Bus:
     """Routes the messages of all connections.
 
-    services: units by name. on_stuck: told of a worker that does not end a cancelled call.
+    services: units by name. clients: connections that are not to workers.
+    draining: no new calls but those that running calls make; closed: none at all.
+    on_stuck: told of a worker that does not end a cancelled call.
     """
 
     def __init__(self, limits: BusLimits, on_stuck: Callable[[HostedWorker, str], None]) -> None:
@@ -116,8 +74,10 @@ class Bus:
         self.topics = Topics()
         self.clients: set[Connection] = set()
         self.draining = False
+        self.closed = False
         self.calls_total = 0
         self._on_stuck = on_stuck
+        self._held_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._handlers: Mapping[type[Message], Callable[..., None]] = {
             Call: self._call,
@@ -150,11 +110,18 @@ class Bus:
     def _call(self, caller: Connection, call: Call, body: Buffer) -> None:
         self.calls_total += 1
         try:
+            self._refuse_if_draining(caller)
             service = self._find(call.operation)
             if len(caller.asked) >= self.limits.calls:
                 raise ResourceExhausted(
                     f"{len(caller.asked)} calls in flight on this connection: the limit is {self.limits.calls}",
                     retry_after_ms=100,
+                )
+            if len(body) and self._held_bytes + len(body) > self.limits.held_bytes:
+                raise ResourceExhausted(
+                    f"calls on their way hold {self._held_bytes} bytes of attachments: "
+                    f"the limit is {self.limits.held_bytes}",
+                    retry_after_ms=500,
                 )
             seconds = call.budget_ms / 1000 if call.budget_ms > 0 else self.limits.default_deadline_seconds
             seconds = min(seconds, self.limits.max_deadline_seconds)
@@ -164,11 +131,15 @@ class Bus:
             caller.send(error_message(call.id, error))
             return
         caller.asked[call.id] = pending
+        self._held_bytes += len(body)
         pending.timer = self._loop.call_later(seconds, self._expire, pending)
 
-    def _find(self, operation: str) -> Service:
-        if self.draining:
+    def _refuse_if_draining(self, caller: Connection) -> None:
+        """What runs may finish, and for that call others; nobody else may begin anything."""
+        if self.draining and (self.closed or not caller.forwarded):
             raise Unavailable("the host is shutting down")
+
+    def _find(self, operation: str) -> Service:
         name, dot, rest = operation.partition(".")
         if not dot or not rest:
             raise InvalidArgument(f"{operation!r} is not an operation: write unit.operation, as math.evaluate")
@@ -204,15 +175,11 @@ class Bus:
         call = pending.call
         now = self._loop.time()
         worker_id = target.channel.session.next_id()
-        name = pending.service.manifest.name
-        operation = call.operation
-        if not operation.startswith(f"{name}."):
-            operation = f"{name}.{operation.partition('.')[2]}"  # A fallback stands in.
         budget_ms = max(1, int((pending.deadline - now) * 1000))
         target.channel.send(
             Call(
                 worker_id,
-                operation,
+                pending.operation,
                 call.arguments,
                 call.attachments,
                 budget_ms,
@@ -285,10 +252,11 @@ class Bus:
         pending = caller.asked.get(message.id)
         if pending is None:
             return
-        if pending.worker is None:
-            call = pending.call
-            pending.call = msgspec.structs.replace(call, credit=call.credit + message.items)
-        else:
+        if not pending.streamed:
+            # For when it is forwarded, or once more after its worker died.
+            credit = min(MAX_CREDIT, pending.call.credit + message.items)
+            pending.call = msgspec.structs.replace(pending.call, credit=credit)
+        if pending.worker is not None:
             pending.worker.send(Credit(pending.worker_id, message.items))
 
     def _settle(self, pending: PendingCall, answer: Message, body: tuple[Buffer, ...] = ()) -> None:
@@ -299,12 +267,21 @@ class Bus:
             return
         pending.settled = True
         caller = pending.caller
-        caller.asked.pop(pending.call.id, None)
+        if caller.asked.pop(pending.call.id, None) is not None:
+            self._held_bytes -= len(pending.body)
+        pending.body = b""
         try:
+            if body:
+                self._check_reader(caller)
             caller.send(answer, body)
         except ResourceExhausted as error:
             caller.send(error_message(pending.call.id, error))
-        pending.body = b""
+
+    def _check_reader(self, caller: Connection) -> None:
+        """Raises ResourceExhausted when too much waits already for a caller that does not read."""
+        unsent = caller.channel.unsent_bytes if caller.channel is not None else 0
+        if unsent > self.limits.unread_bytes:
+            raise ResourceExhausted(f"{unsent} bytes wait for this caller, which does not read them")
 
     # From workers -------------------------------------------------------------------------------
 
@@ -353,15 +330,21 @@ class Bus:
 
     def _item(self, connection: Connection, message: Item, body: Buffer) -> None:
         pending = connection.forwarded.get(message.id)
-        if pending is not None and not pending.settled:
-            pending.caller.send(
-                Item(pending.call.id, message.value, message.attachments), (body,) if len(body) else ()
-            )
+        if pending is None or pending.settled:
+            return
+        item = Item(pending.call.id, message.value, message.attachments)
+        pending.streamed = True
+        try:
+            self._check_reader(pending.caller)
+            pending.caller.send(item, (body,) if len(body) else ())
+        except ResourceExhausted as error:  # More than this caller takes: its stream ends, the worker lives.
+            self._give_up(pending, error)
 
     def _progress(self, connection: Connection, message: Progress, body: Buffer) -> None:
         pending = connection.forwarded.get(message.id)
         if pending is not None and not pending.settled:
-            pending.caller.send(Progress(pending.call.id, message.fraction, message.message))
+            text = message.message[:_PROGRESS_CHARACTERS]
+            pending.caller.send(Progress(pending.call.id, message.fraction, text))
 
     # Events -------------------------------------------------------------------------------------
 
@@ -392,8 +375,13 @@ class Bus:
         assert connection.channel is not None
         if message.units:
             raise InvalidArgument("units are started by the host: add this one with 'smol unit add'")
+        if len(self.clients) > self.limits.connections:
+            raise ResourceExhausted(
+                f"{len(self.clients)} clients are connected: the limit is {self.limits.connections}",
+                retry_after_ms=1000,
+            )
         connection.name = message.name or connection.name
-        self.clients.add(connection)
+        connection.greeted = True
         connection.send(Welcome(PROTOCOL_VERSION, "smol", connection.channel.session.limits))
 
     def _pong(self, connection: Connection, message: Pong, body: Buffer) -> None:
@@ -428,7 +416,10 @@ class Bus:
             return
         operation = pending.call.operation
         worker = connection.worker
-        if worker is not None and pending.attempts == 1 and worker.is_idempotent(operation):
+        service = pending.service
+        there = self.services.get(service.manifest.name) is service and not self.closed
+        again = there and pending.attempts == 1 and not pending.streamed
+        if again and worker is not None and worker.is_idempotent(pending.operation):
             pending.worker = None
             try:
                 pending.service.worker.demand()

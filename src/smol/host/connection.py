@@ -20,15 +20,16 @@ class Connection:
     """What the host knows of one connection. It is its channel's handler.
 
     asked: calls it made, by its ids. forwarded: calls it was given, by ours.
-    worker: the worker at the other end, None for a client.
+    worker: the worker at the other end, None for a client. greeted: whether a client has said hello.
     """
 
-    __slots__ = ("asked", "bus", "channel", "forwarded", "name", "worker")
+    __slots__ = ("asked", "bus", "channel", "forwarded", "greeted", "name", "worker")
 
     def __init__(self, bus: Bus, worker: HostedWorker | None = None) -> None:
         self.bus = bus
         self.worker = worker
         self.channel: Channel | None = None
+        self.greeted = False
         self.name = worker.name if worker is not None else "client"
         self.asked: dict[int, PendingCall] = {}
         self.forwarded: dict[int, PendingCall] = {}

@@ -7,10 +7,11 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from smol.errors import ResourceExhausted, SmolError
+from smol.errors import DeadlineExceeded
 from smol.host.bus import Bus, BusLimits
 from smol.host.connection import Connection
 from smol.host.control.lifecycle import Lifecycle
@@ -33,6 +34,8 @@ from smol.transport import Channel, listen
 __all__ = ["Host", "serve"]
 
 _log = logging.getLogger("smol.host")
+_HANDSHAKE_SECONDS = 10.0
+_CROWDED_HANDSHAKE_SECONDS = 0.1
 
 
 class Host:
@@ -44,6 +47,7 @@ class Host:
         self.settings = settings
         self.locations = locations_of(settings)
         limits = BusLimits(
+            connections=settings.connections,
             calls=settings.calls_per_connection,
             default_deadline_seconds=settings.default_deadline_seconds,
             max_deadline_seconds=settings.max_deadline_seconds,
@@ -69,6 +73,8 @@ class Host:
         self._server: asyncio.Server | None = None
         self._stopping = asyncio.Event()
         self._watchdog: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
 
     async def start(self) -> None:
         """Listen and start what is to run always. Raises SmolError when that can't be."""
@@ -103,7 +109,10 @@ class Host:
 
     def request_reload(self) -> None:
         """Read all units again: new directories, changed manifests, changed code."""
-        self._reloading = asyncio.get_running_loop().create_task(self._reload())
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+            return
+        self._reload_again = True  # What has changed since may have been read already.
 
     async def stop(self) -> None:
         """Refuse new calls, let running ones finish for a while, end all workers, remove the socket."""
@@ -117,9 +126,11 @@ class Host:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_seconds
         while self.bus.busy and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
+        self.bus.closed = True
         await self.supervisor.stop()
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        for task in (self._watchdog, self._reloading):
+            if task is not None:
+                task.cancel()
         channels = [client.channel for client in list(self.bus.clients) if client.channel is not None]
         for channel in channels:
             channel.close()
@@ -132,12 +143,10 @@ class Host:
         connection = Connection(self.bus)
         channel = Channel(Role.HOST, connection)
         connection.channel = channel
-        if len(self.bus.clients) >= self.settings.connections:
-            error = ResourceExhausted(
-                f"{len(self.bus.clients)} clients are connected: the limit is {self.settings.connections}",
-                retry_after_ms=1000,
-            )
-            asyncio.get_running_loop().call_soon(channel.refuse, error)
+        self.bus.clients.add(connection)
+        crowded = len(self.bus.clients) > 2 * self.settings.connections
+        patience = _CROWDED_HANDSHAKE_SECONDS if crowded else _HANDSHAKE_SECONDS
+        asyncio.get_running_loop().call_later(patience, _expect_hello, connection)
         return channel
 
     def _admit_resident(self, name: str, unit: Unit) -> None:
@@ -166,14 +175,11 @@ class Host:
             worker.kill(f"{operation} went on for {self.settings.cancel_grace_seconds:g} s after it was cancelled")
 
     async def _reload(self) -> None:
-        notify("RELOADING=1")
-        for name, service in list(self.bus.services.items()):
-            if service.manifest.path is not None:
-                try:
-                    await self.registry.reload(name)
-                except SmolError as error:
-                    _log.warning("unit %s can't be reloaded: %s", name, error)
-        self.registry.discover(self.settings.unit_directories)
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._reload_again = True
+        while self._reload_again:
+            self._reload_again = False
+            await self.registry.refresh(self.settings.unit_directories)
         notify("READY=1")
         _log.info("reloaded")
 
@@ -182,6 +188,13 @@ class Host:
         while seconds is not None:
             notify("WATCHDOG=1")
             await asyncio.sleep(seconds)
+
+
+def _expect_hello(connection: Connection) -> None:
+    """Hang up on a client that has not said who it is."""
+    channel = connection.channel
+    if not connection.greeted and channel is not None and not channel.closed:
+        channel.refuse(DeadlineExceeded("the connection was opened, and no hello came in time"))
 
 
 async def serve(
@@ -201,6 +214,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, host.request_reload)
     try:
         await host.start()
+        host.launcher.adopts = True  # This process is the host's alone.
         if ready is not None:
             ready(host)
         await host.wait()

@@ -34,6 +34,9 @@ UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 
+running: set[int] = set()
+"""Process ids of the installers that run now."""
+
 
 async def run(
     command: Sequence[str],
@@ -60,6 +63,7 @@ async def run(
     except OSError as error:
         raise FailedPrecondition(f"{command[0]} cannot be run: {error.strerror}") from None
     tail: deque[str] = deque(maxlen=LAST_LINES)
+    running.add(process.pid)
     try:
         async with asyncio.timeout(timeout_seconds):
             async for line in _lines(process):
@@ -70,6 +74,7 @@ async def run(
         raise _failure(Unavailable, command, f"did not finish within {timeout_seconds:.0f} s", tail) from None
     finally:
         await _end(process)
+        running.discard(process.pid)
     if status != 0:
         unreachable = any(UNREACHABLE.search(line) for line in tail)
         kind = Unavailable if unreachable else FailedPrecondition

@@ -16,6 +16,7 @@ def notify(state: str) -> bool:
         return False
     target = f"\0{address[1:]}" if address.startswith("@") else address
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.setblocking(False)  # Whoever does not read it must not stop the host.
         channel.sendto(state.encode(), target)
         return True
     return False

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from smol.errors import FailedPrecondition
 from smol.host.connection import Connection
 from smol.host.environments import Environments
 from smol.host.launcher import Launcher, Process
@@ -102,7 +104,12 @@ class Workshop:
         if python is not None:
             argv = [str(python), "-m", "smol.sdk.worker"]
         process, ours = await self.launcher.launch(spec, argv, directory)
-        return process, await from_socket(ours, Role.HOST, handler)
+        try:
+            return process, await from_socket(ours, Role.HOST, handler)
+        except BaseException:
+            ours.close()
+            process.kill()
+            raise
 
 
 class ProcessPlan:
@@ -119,7 +126,11 @@ class ProcessPlan:
     async def prepare(self) -> None:
         """Start what the units need; make their environment. Raises FailedPrecondition."""
         manifests = self._manifests()
-        for need in dict.fromkeys(need for manifest in manifests for need in manifest.needs):
+        for manifest in manifests:
+            if manifest.argv and shutil.which(manifest.argv[0]) is None:
+                raise FailedPrecondition(f"no executable {manifest.argv[0]!r}: build or install it")
+        here = {manifest.name for manifest in manifests}
+        for need in dict.fromkeys(need for manifest in manifests for need in manifest.needs if need not in here):
             await self._workshop.wait_ready(need)
         requirements = [requirement for manifest in manifests for requirement in manifest.requirements]
         self._python = await self._workshop.python_for(self._name, requirements)

@@ -55,7 +55,10 @@ class Registry:
 
     def discover(self, directories: Sequence[Path]) -> None:
         """Register every unit that can be found; what is wrong with the others is kept and logged."""
+        self.broken.clear()
         for found in discover(directories):
+            if isinstance(found, Manifest) and self._knows(found):
+                continue
             broken = found if isinstance(found, Broken) else self._try_register(found)
             if broken is None:
                 continue
@@ -65,12 +68,9 @@ class Registry:
     async def add(self, directory: Path) -> Manifest:
         """Register the unit in a directory. Raises what is wrong with it, and then nothing has changed."""
         manifest = Manifest.from_directory(directory)
+        self._refuse_taken(manifest)
+        await self._describe(manifest)  # Which loads its code, or says why it can't be.
         self._register(manifest)
-        try:
-            await self.describe(manifest.name)
-        except SmolError:
-            await self._supervisor.dismiss(manifest.name, Unavailable("the unit can't be loaded"))
-            raise
         self.broken.pop(str(manifest.path), None)
         self._bus.topics.announce("host.unit", {"unit": manifest.name, "change": "added"})
         return manifest
@@ -94,8 +94,12 @@ class Registry:
             raise AlreadyExists(
                 f"{manifest.path} now names its unit {fresh.name!r}: remove {name!r} and add it anew"
             )
-        await self._supervisor.dismiss(name, Unavailable(f"unit {name!r} is being reloaded", retry_after_ms=500))
-        self._register(fresh)
+        if fresh.worker == manifest.worker:
+            await self._supervisor.replace(fresh)
+        else:
+            error = Unavailable(f"unit {name!r} is being reloaded", retry_after_ms=500)
+            await self._supervisor.dismiss(name, error)
+            self._register(fresh)
         self._bus.topics.announce("host.unit", {"unit": name, "change": "reloaded"})
         return fresh
 
@@ -112,6 +116,10 @@ class Registry:
         manifest = self.manifest(name)
         if manifest.path is None:
             return self._resident(name)
+        return await self._describe(manifest)
+
+    async def _describe(self, manifest: Manifest) -> UnitDescription:
+        name = manifest.name
         async with self._turns.setdefault(name, asyncio.Lock()):
             fingerprint = await asyncio.to_thread(_fingerprint, manifest)
             known = self._described.get(name)
@@ -137,17 +145,36 @@ class Registry:
             return Broken(str(manifest.path), manifest.name, error)
         return None
 
+    async def refresh(self, directories: Sequence[Path]) -> None:
+        """Read everything again: units that are gone are removed, the others reloaded, new ones added."""
+        for name, service in list(self._bus.services.items()):
+            if service.manifest.path is None:
+                continue
+            try:
+                await self.reload(name)
+            except NotFound:
+                with contextlib.suppress(NotFound):  # Somebody else was faster.
+                    await self.remove(name)
+            except SmolError as error:
+                _log.warning("unit %s can't be reloaded, and stays as it was: %s", name, error)
+        self.discover(directories)
+
+    def _knows(self, manifest: Manifest) -> bool:
+        known = self._bus.services.get(manifest.name)
+        return known is not None and known.manifest.path == manifest.path
+
     def _register(self, manifest: Manifest) -> None:
+        self._refuse_taken(manifest)
+        self._supervisor.admit(manifest, self._plan)
+
+    def _refuse_taken(self, manifest: Manifest) -> None:
+        """Raises AlreadyExists when the name is taken."""
         taken = self._bus.services.get(manifest.name)
         if taken is not None:
             where = taken.manifest.path or "the host itself"
             raise AlreadyExists(
                 f"a unit named {manifest.name!r} is there already, from {where}: rename one of them"
             )
-        worker = self._supervisor.admit(manifest, self._plan)
-        if worker.ready:
-            # It was started without this unit; the next call starts it with it.
-            self._stopping = asyncio.get_running_loop().create_task(worker.stop())
 
     def _plan(self, worker: HostedWorker) -> ProcessPlan:
         return ProcessPlan(self._workshop, worker.name, lambda: [service.manifest for service in worker.services])
@@ -167,9 +194,9 @@ class Registry:
                 f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
             ) from None
         finally:
-            process.kill()
-            await process.wait()
             channel.abort()
+            process.assume_ended()
+            await process.end(0.0)
 
 
 class _Listener:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from smol.errors import InvalidArgument, NotFound, Unavailable, nearest
 from smol.host.bus import Bus, Service
 from smol.host.manifest import Manifest
 from smol.host.worker import HostedWorker, PlanFor
-from smol.policy.lifecycle import start_order
+from smol.policy.lifecycle import WorkerState, start_order
 
 __all__ = ["Supervisor"]
 
@@ -25,49 +26,59 @@ class Supervisor:
         self._interval_seconds = ping_interval_seconds
         self._timeout_seconds = ping_timeout_seconds
         self._watch: asyncio.Task[None] | None = None
+        self._renewing: set[asyncio.Task[None]] = set()
+        self._leaving: set[HostedWorker] = set()
 
     def start(self) -> None:
         """Start the workers that are to run always, in dependency order, and watch all."""
         self._watch = asyncio.get_running_loop().create_task(self._ping())
         for name in self._order():
-            worker = self.workers[name]
-            if any(service.manifest.restart == "always" for service in worker.services):
-                worker.demand()
+            if self.workers[name].always:
+                self.workers[name].try_demand()
 
     def admit(self, manifest: Manifest, plan_for: PlanFor) -> HostedWorker:
         """Give a unit its worker. Raises InvalidArgument when it can't be, and then nothing has changed."""
         name = manifest.worker
-        needs = self._needs()
-        needs.setdefault(manifest.name, set()).update(manifest.needs)
-        start_order(needs)
+        self._check(manifest)
         worker = self.workers.get(name)
-        if worker is not None and (
-            manifest.command or any(service.manifest.command for service in worker.services)
-        ):
-            raise InvalidArgument(
-                f"unit {manifest.name!r} can't share worker {name!r}: an executable serves its own unit only"
-            )
         if worker is None:
             worker = self.workers[name] = HostedWorker(name, self._bus, plan_for)
         service = Service(manifest, worker)
         worker.services.append(service)
         self._bus.services[manifest.name] = service
+        if worker.state in (WorkerState.STARTING, WorkerState.READY):
+            worker.ask_to_stop()  # It was started without this unit.
+            self._renew(worker)
+        elif self._watch is not None and worker.always:
+            worker.try_demand()
         return worker
+
+    async def replace(self, manifest: Manifest) -> None:
+        """Give a unit a new manifest, for the same worker: running calls finish, new ones wait for its next
+        life. Raises InvalidArgument when it can't be, and then nothing has changed.
+        """
+        self._check(manifest)
+        service = self._bus.services[manifest.name]
+        service.follow(manifest)
+        await service.worker.renew()
 
     async def dismiss(self, name: str, error: Unavailable) -> None:
         """Take a unit away: new calls do not find it, running ones finish, waiting ones get `error`."""
         service = self._bus.services.pop(name)
         worker = service.worker
         self._bus.refuse_waiting(service, error)
-        deadline = asyncio.get_running_loop().time() + service.manifest.stop_timeout_seconds
-        while service.load.in_flight and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-        worker.services.remove(service)
-        await worker.stop()
-        if not worker.services:
-            self.workers.pop(worker.name, None)
-        else:
-            worker.reset()
+        if len(worker.services) > 1:
+            worker.services.remove(service)
+            await worker.renew()
+            return
+        if self.workers.get(worker.name) is worker:
+            del self.workers[worker.name]  # Whoever comes by this name now gets another.
+        self._leaving.add(worker)
+        try:
+            await worker.stop()
+        finally:
+            self._leaving.discard(worker)
+            worker.services.remove(service)
 
     def worker(self, name: str) -> HostedWorker:
         """A worker by its own name or that of a unit it serves. Raises NotFound."""
@@ -85,22 +96,45 @@ class Supervisor:
         await self._bus.services[unit].worker.wait_ready()
 
     async def stop(self) -> None:
-        """Stop all workers, those that others need last."""
-        if self._watch is not None:
-            self._watch.cancel()
+        """Stop all workers at once, but those that others need after these."""
+        for task in (self._watch, *self._renewing):
+            if task is not None:
+                task.cancel()
+        for service in self._bus.services.values():
+            self._bus.refuse_waiting(service, Unavailable("the host is shutting down"))
+        needs = self._worker_needs()
+        stopping: dict[str, asyncio.Task[None]] = {}
         for name in reversed(self._order()):
-            worker = self.workers[name]
-            for service in worker.services:
-                self._bus.refuse_waiting(service, Unavailable("the host is shutting down"))
-            await worker.stop()
+            first = [task for other, task in stopping.items() if name in needs[other]]
+            stopping[name] = asyncio.get_running_loop().create_task(_stop_after(first, self.workers[name]))
+        await asyncio.gather(*stopping.values(), *(worker.stop() for worker in self._leaving))
 
     def _order(self) -> list[str]:
         """Workers, each after those it needs."""
-        units = start_order(self._needs())
-        return list(dict.fromkeys(self._bus.services[unit].worker.name for unit in units))
+        return start_order(self._worker_needs())
 
-    def _needs(self) -> dict[str, set[str]]:
-        return {name: set(service.manifest.needs) for name, service in self._bus.services.items()}
+    def _check(self, manifest: Manifest) -> None:
+        """Raises InvalidArgument when a unit can't have this manifest beside the others."""
+        name = manifest.worker
+        others = [service.manifest for service in self._bus.services.values()]
+        others = [other for other in others if other.name != manifest.name]
+        sharing = [other for other in others if other.worker == name]
+        if any(other.command for other in (manifest, *sharing)) and sharing:
+            raise InvalidArgument(
+                f"unit {manifest.name!r} can't share worker {name!r}: an executable serves its own unit only"
+            )
+        if manifest.path is not None and name in self.workers and self.workers[name].resident:
+            raise InvalidArgument(f"unit {manifest.name!r} can't share worker {name!r}, which is the host itself")
+        start_order({other.name: other.needs for other in (*others, manifest)})
+        start_order(_needs_of_workers((*others, manifest)))
+
+    def _worker_needs(self) -> dict[str, set[str]]:
+        return _needs_of_workers([service.manifest for service in self._bus.services.values()])
+
+    def _renew(self, worker: HostedWorker) -> None:
+        task = asyncio.get_running_loop().create_task(worker.renew())
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()
@@ -108,3 +142,18 @@ class Supervisor:
             await asyncio.sleep(self._interval_seconds)
             for worker in list(self.workers.values()):
                 worker.ping(loop.time(), self._timeout_seconds)
+
+
+async def _stop_after(first: Iterable[asyncio.Task[None]], worker: HostedWorker) -> None:
+    await asyncio.gather(*first)
+    await worker.stop()
+
+
+def _needs_of_workers(manifests: Iterable[Manifest]) -> dict[str, set[str]]:
+    """Which workers each needs for its units. Units that share one are ready together."""
+    manifests = list(manifests)
+    homes = {manifest.name: manifest.worker for manifest in manifests}
+    needs: dict[str, set[str]] = {manifest.worker: set() for manifest in manifests}
+    for manifest in manifests:
+        needs[manifest.worker] |= {homes[need] for need in manifest.needs if need in homes} - {manifest.worker}
+    return needs

@@ -16,17 +16,20 @@ __all__ = ["QUEUE", "Topics"]
 
 QUEUE = 256
 """Events that wait for one subscriber; beyond them the oldest are dropped, and counted."""
+_QUEUE_BYTES = 1 << 20
 _SUBSCRIPTIONS = 64
 
 
 class _Subscription:
-    __slots__ = ("connection", "dropped", "flushing", "id", "pattern", "queue", "total_dropped")
+    __slots__ = ("connection", "dropped", "flushing", "held_bytes", "id", "pattern", "queue",
+                 "total_dropped")  # fmt: skip
 
     def __init__(self, connection: Connection, call_id: int, pattern: str) -> None:
         self.connection = connection
         self.id = call_id
         self.pattern = pattern
         self.queue: deque[tuple[str, msgspec.Raw]] = deque()
+        self.held_bytes = 0
         self.dropped = 0
         self.total_dropped = 0
         self.flushing: asyncio.Task[None] | None = None
@@ -37,20 +40,32 @@ class _Subscription:
         return topic == self.pattern
 
     def offer(self, topic: str, data: msgspec.Raw) -> None:
-        if len(self.queue) == QUEUE:
-            self.queue.popleft()
-            self.dropped += 1
-            self.total_dropped += 1
         self.queue.append((topic, data))
+        self.held_bytes += len(memoryview(data))
+        while len(self.queue) > QUEUE or (self.held_bytes > _QUEUE_BYTES and len(self.queue) > 1):
+            self._take()
+            self._drop()
         self.flush()
+
+    def _take(self) -> tuple[str, msgspec.Raw]:
+        topic, data = self.queue.popleft()
+        self.held_bytes -= len(memoryview(data))
+        return topic, data
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self.total_dropped += 1
 
     def flush(self) -> None:
         channel = self.connection.channel
         assert channel is not None
         while self.queue and channel.writable and not channel.closed:
-            topic, data = self.queue.popleft()
-            dropped, self.dropped = self.dropped, 0
-            self.connection.send(Event(self.id, topic, data, dropped))
+            topic, data = self._take()
+            try:
+                self.connection.send(Event(self.id, topic, data, self.dropped))
+                self.dropped = 0
+            except ResourceExhausted:  # Larger than this subscriber takes; who published is not to blame.
+                self._drop()
         if self.queue and self.flushing is None and not channel.closed:
             self.flushing = asyncio.get_running_loop().create_task(self._wait())
 

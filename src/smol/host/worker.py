@@ -6,6 +6,7 @@ The states and their changes are `policy.lifecycle`'s, the delays `policy.restar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import signal
@@ -25,6 +26,10 @@ from smol.protocol.messages import Drain, Hello, Ping, Welcome
 __all__ = ["HostedWorker", "PlanFor", "WorkerPlan"]
 
 _log = logging.getLogger("smol.host")
+_HANG_UP_SECONDS = 0.5
+"""How long a worker that closed its connection has to end by itself."""
+_RETURN_SECONDS = 1.0
+"""A worker that is to run always, and ended in good order by itself, stays away for so long."""
 
 
 class WorkerPlan(Protocol):
@@ -69,8 +74,14 @@ class HostedWorker:
         self._history = RestartHistory(RestartPolicy())
         self._life: asyncio.Task[None] | None = None
         self._greeting: asyncio.Future[Hello] | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._premature: SmolError | None = None
         self._closed = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._stop_asked = False
+        self._kill_reason = ""
+        self._drain_timer: asyncio.TimerHandle | None = None
         self._idempotent: frozenset[str] = frozenset()
         self._pinged_at = 0.0
         self._ponged_at = 0.0
@@ -88,20 +99,35 @@ class HostedWorker:
     @property
     def usable(self) -> bool:
         """Whether it can be expected to take calls now or soon."""
+        if self.state is WorkerState.BACKING_OFF:
+            return self.error is None
         return self.state not in (WorkerState.FAILED, WorkerState.UNAVAILABLE)
+
+    @property
+    def always(self) -> bool:
+        """Whether one of its units is to run always."""
+        return any(service.manifest.restart == "always" for service in self.services)
 
     def is_idempotent(self, operation: str) -> bool:
         return operation in self._idempotent
 
     def demand(self) -> None:
         """Somebody has work for it. Raises Unavailable, with the reason, when it can't run."""
-        if not self.usable or (self.state is WorkerState.BACKING_OFF and self.error is not None):
-            soon = {"retry_after_ms": 1000} if self.usable else {}
+        if not self.usable:
+            soon = {"retry_after_ms": 1000} if self.state is WorkerState.BACKING_OFF else {}
             reason = self.error or "it is not running"
             raise Unavailable(f"worker {self.name!r} is {self.state}: {reason}", **soon)
         if self._life is None:
+            self._stop_asked = False
             self._set(Change.START)
             self._life = asyncio.get_running_loop().create_task(self._live())
+        elif self.state is WorkerState.STOPPED:
+            self._wake.set()
+
+    def try_demand(self) -> None:
+        """Start it if it can run; why it can't is seen from its state."""
+        with contextlib.suppress(Unavailable):
+            self.demand()
 
     def greeted(self, hello: Hello) -> None:
         """It says what it serves."""
@@ -123,18 +149,17 @@ class HostedWorker:
         """Its connection closed; the process, if it lives, is worth nothing now."""
         self.last_words = str(self.error or error or "it closed its connection")
         if self._greeting is not None and not self._greeting.done():
-            self._greeting.set_exception(error or Unavailable("it ended before it was ready"))
+            self._premature = Unavailable("it ended before it was ready")
+            self._greeting.set_exception(error or self._premature)
         self._closed.set()
         if self.state is WorkerState.READY:
             self._set(Change.CRASHED)
-        if self.process is not None:
-            self.process.assume_ended()
 
     # Liveness -----------------------------------------------------------------------------------
 
     def ping(self, now: float, timeout_seconds: float) -> None:
         """Ask whether it is alive; kill it when it has not answered for too long. now: the loop's time."""
-        if not self.ready or self.connection is None:
+        if self.state not in (WorkerState.READY, WorkerState.DRAINING) or self.connection is None:
             return
         if self._pinged_at > self._ponged_at and now - self._pinged_at > timeout_seconds:
             self.kill(f"it has not answered a ping for {now - self._pinged_at:.0f} s")
@@ -149,7 +174,7 @@ class HostedWorker:
         """End it at once; it will be started again."""
         _log.warning("worker %s is killed: %s", self.name, reason)
         self.error = None
-        self.last_words = reason
+        self._kill_reason = reason
         if self.process is not None:
             self.process.kill()
         if self.connection is not None and self.connection.channel is not None:
@@ -161,94 +186,133 @@ class HostedWorker:
         """Wait until it takes calls. Raises Unavailable when it can't."""
         while not self.ready:
             self.demand()
-            self._settled.clear()
-            await self._settled.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def stop(self) -> None:
         """Let it finish what it has, then end it; calls that wait stay for its next life."""
-        life = self._life
-        if self.state is WorkerState.BACKING_OFF and life is not None:
-            life.cancel()
-            self._life = None
-        if self.state in (WorkerState.DECLARED, WorkerState.BACKING_OFF):
+        self.ask_to_stop()
+        if self._life is not None:
+            await asyncio.wait([self._life], timeout=self._stop_timeout() + 1.0)
+
+    def ask_to_stop(self) -> None:
+        """It gets no more calls from now on."""
+        self._stop_asked = True
+        self._wake.set()
+        if self.usable or self.state is WorkerState.BACKING_OFF:
+            starting = self.state is WorkerState.STARTING
             self._set(Change.DRAIN)
-        elif self.state in (WorkerState.STARTING, WorkerState.READY):
-            self._set(Change.DRAIN)
-            self._say_drain()
-        if life is not None and not life.done():
-            await asyncio.wait([life], timeout=self._stop_timeout() + 1.0)
+            if starting:
+                self._stop_start()
+            elif self.state is WorkerState.DRAINING:
+                self._say_drain()
+
+    async def renew(self) -> None:
+        """Stop it, so that what it serves next is what its units are now."""
+        await self.stop()
+        self.reset()
+        if self.always:
+            self.try_demand()
 
     def reset(self) -> None:
         """Forget crashes and errors, as a person asks."""
         self._history.forget()
         self.error = None
-        if not self.usable or self.state is WorkerState.STOPPED:
+        if self.state is WorkerState.BACKING_OFF:
+            self._wake.set()
+        elif self._life is None and (not self.usable or self.state is WorkerState.STOPPED):
             self._set(Change.RESET)
 
     async def _live(self) -> None:
         """Start, serve, end; again after a crash, until it is stopped or crashes too often."""
         try:
-            while True:
-                try:
-                    await self.plan.prepare()
-                except FailedPrecondition as error:
-                    self._cannot_run(error)
-                    return
-                await self._serve()
-                if self.state is WorkerState.DRAINING:
-                    self.error = None
-                    self._set(Change.EXITED)
-                    return
-                delay = self._crash()
-                if delay is None:
-                    return
-                await asyncio.sleep(delay)
+            while await self._live_once():
                 self._set(Change.START)
         finally:
-            if self._life is asyncio.current_task():
-                self._life = None
+            self._life = None
+            self._changed.set()
             if self.state is WorkerState.STOPPED and any(service.waiting for service in self.services):
-                self.demand()
+                self.try_demand()
+
+    async def _live_once(self) -> bool:
+        """From start to end. Returns whether to start again, after a pause."""
+        if await self._prepare():
+            await self._serve()
+        if self.state is WorkerState.DRAINING:
+            self.error = None
+            self._set(Change.EXITED)
+            if self._stop_asked or not self.always:
+                return False
+            await self._pause(_RETURN_SECONDS)
+            return not self._stop_asked
+        if self.state not in (WorkerState.STARTING, WorkerState.BACKING_OFF):
+            return False
+        delay = self._crash()
+        if delay is None:
+            return False
+        await self._pause(delay)
+        return self.state is WorkerState.BACKING_OFF
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _prepare(self) -> bool:
+        """Get ready what it needs. Returns whether that was possible, and still is wanted."""
+        self._preparing = asyncio.get_running_loop().create_task(self.plan.prepare())
+        await asyncio.wait([self._preparing])
+        preparing, self._preparing = self._preparing, None
+        error = None if preparing.cancelled() else preparing.exception()
+        if self.state is not WorkerState.STARTING:
+            return False
+        if isinstance(error, FailedPrecondition):
+            self._cannot_run(error)
+        elif error is not None:
+            self.error = _explain(error)
+        return error is None and not preparing.cancelled()
 
     async def _serve(self) -> None:
         """One life of the process, from birth to death."""
         self.starts += 1
         self.proven = False
+        self._kill_reason = ""
         self._closed.clear()
         started = time.monotonic()
         connection = Connection(self._bus, self)
-        self._greeting = asyncio.get_running_loop().create_future()
+        expected = {service.manifest.name for service in self.services}
+        greeting = self._greeting = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._start_timeout()):
                 self.process = await self.plan.begin(connection)
                 self.connection = connection
-                hello = await self._greeting
-            self._accept(hello, connection)
-        except TimeoutError:
-            self.error = Unavailable(f"it was not ready within {self._start_timeout():.0f} s")
-        except SmolError as error:
-            self.error = error
-        else:
+                hello = await greeting
+            self._accept(hello, expected, connection)
             self.ready_seconds = time.monotonic() - started
             await self._closed.wait()
+        except TimeoutError:
+            self.error = Unavailable(f"it was not ready within {self._start_timeout():g} s")
+        except Exception as error:
+            self.error = _explain(error)
         finally:
             self._greeting = None
+            if greeting.done() and not greeting.cancelled():
+                greeting.exception()  # Looked at, even if nobody came to wait for it.
             await self._bury(connection)
 
-    def _accept(self, hello: Hello, connection: Connection) -> None:
+    def _accept(self, hello: Hello, expected: set[str], connection: Connection) -> None:
         served = {unit.name for unit in hello.units}
-        expected = {service.manifest.name for service in self.services}
         if served != expected:
             raise Internal(f"it serves {sorted(served) or 'no unit'}, its manifest says {sorted(expected)}")
+        if self.state is not WorkerState.STARTING:
+            raise Unavailable("it was stopped while it started")
         self._idempotent = frozenset(
             f"{unit.name}.{operation.name}" for unit in hello.units for operation in unit.operations
             if operation.idempotent
         )  # fmt: skip
         assert connection.channel is not None
         connection.send(Welcome(PROTOCOL_VERSION, "smol", connection.channel.session.limits))
-        if self.state is WorkerState.DRAINING:
-            self._say_drain()
-            return
         self.error = None
         self._pinged_at = self._ponged_at = 0.0
         self._set(Change.GREETED)
@@ -256,21 +320,27 @@ class HostedWorker:
             self._bus.pump(service)
 
     async def _bury(self, connection: Connection) -> None:
-        """Make sure that the process is gone."""
-        process, self.process = self.process, None
-        if process is not None:
-            patience = self._stop_timeout() if self.state is WorkerState.DRAINING else 0.05
-            ending = asyncio.ensure_future(process.wait())
-            done, _ = await asyncio.wait([ending], timeout=patience)
-            if not done:
-                process.kill()
-            status = await ending
-            if status is not None and status < 0:
-                self.last_words = f"killed by {signal.Signals(-status).name}"
+        """Make sure that the connection and the process are gone, and say how it ended."""
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
         if connection.channel is not None and not connection.channel.closed:
-            connection.channel.abort()
+            connection.channel.close()
+            if self.state is not WorkerState.DRAINING:
+                connection.channel.abort()
             await connection.channel.wait_closed()
+        how = self._kill_reason and f"killed: {self._kill_reason}"
+        process = self.process
+        if process is not None:
+            process.assume_ended()
+            patience = self._stop_timeout() if self.state is WorkerState.DRAINING else _HANG_UP_SECONDS
+            status = await process.end(0.0 if how else patience)
+            how = how or _describe_status(status)
+        self.process = None
         self.connection = None
+        self.last_words = how or self.last_words
+        if self.error is not None and self.error is self._premature:
+            self.error = Unavailable(f"it ended before it was ready{f' ({how})' if how else ''}")
 
     def _crash(self) -> float | None:
         """Decide what follows a crash: seconds until the next start, or None to give up."""
@@ -283,7 +353,8 @@ class HostedWorker:
         delay = None if never else self._history.record(time.monotonic(), proven=self.proven, dice=dice)
         unready = self.state is WorkerState.STARTING
         if delay is None:
-            self.error = self.error or Unavailable(f"crashed too often; the last time: {self.last_words}")
+            why = "it ended, and is never restarted" if never else "crashed too often; the last time"
+            self.error = self.error or Unavailable(f"{why}: {self.last_words}")
             self._set(Change.GAVE_UP)
             _log.error("worker %s has failed: %s", self.name, self.error)
         else:
@@ -308,16 +379,19 @@ class HostedWorker:
         for service in self.services:
             self._bus.refuse_waiting(service, Unavailable(f"worker {self.name!r} can't run: {self.error}"))
 
+    def _stop_start(self) -> None:
+        """Give up a start that is under way: nobody has been promised anything yet."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(Unavailable("it was stopped while it started"))
+
     def _say_drain(self) -> None:
         if self.connection is not None:
             self.connection.send(Drain())
-        elif self._greeting is not None and not self._greeting.done():
-            self._greeting.set_exception(Unavailable("it was stopped while it started"))
-        asyncio.get_running_loop().call_later(self._stop_timeout(), self._end_drain, self.process)
-
-    def _end_drain(self, process: Process | None) -> None:
-        if self.state is WorkerState.DRAINING and process is self.process:
-            self.kill("it did not stop in time")
+        if self._drain_timer is None:
+            loop = asyncio.get_running_loop()
+            self._drain_timer = loop.call_later(self._stop_timeout(), self.kill, "it did not stop in time")
 
     def _set(self, change: Change) -> None:
         before = self.state
@@ -329,10 +403,29 @@ class HostedWorker:
                 "host.worker",
                 {"worker": self.name, "state": self.state, "before": before, "reason": str(self.error or "")},
             )
-        self._settled.set()
+        self._changed.set()
 
     def _start_timeout(self) -> float:
         return max((service.manifest.start_timeout_seconds for service in self.services), default=30.0)
 
     def _stop_timeout(self) -> float:
         return max((service.manifest.stop_timeout_seconds for service in self.services), default=5.0)
+
+
+def _explain(error: BaseException) -> SmolError:
+    """What a start failed of; what is no error of Smol's is a bug or a broken machine, and logged in full."""
+    if isinstance(error, SmolError):
+        return error
+    _log.error("a worker could not be started", exc_info=error)
+    return Internal(f"it could not be started: {type(error).__name__}: {error}")
+
+
+def _describe_status(status: int | None) -> str:
+    if status is None:
+        return ""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

@@ -19,10 +19,16 @@ import socket
 import struct
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 
+from smol.errors import FailedPrecondition
 from smol.host.warmth import warm_up
+from smol.protocol.frames import encode_frame
+from smol.protocol.messages import encode_message, error_message
 from smol.sdk.worker import FD_VARIABLE, SPEC_VARIABLE, WorkerSpec, run_worker
 
 __all__ = ["LaunchRequest", "Zygote", "become_subreaper", "die_with_parent", "main"]
@@ -78,7 +84,7 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            os._exit(_serve(theirs, host))
+            _be(lambda: _serve(theirs, host))
         theirs.close()
         return cls(pid, ours)
 
@@ -122,7 +128,10 @@ def _serve(control: socket.socket, host: int) -> int:
         data, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
         if not data:
             return 0
-        pid = _launch(data, descriptors[0], control) if descriptors else -1
+        try:
+            pid = _launch(data, descriptors[0], control) if descriptors else -1
+        except OSError:  # No room for another process.
+            pid = -1
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(_PID.pack(pid))
@@ -131,21 +140,48 @@ def _serve(control: socket.socket, host: int) -> int:
 def _launch(data: bytes, descriptor: int, control: socket.socket) -> int:
     """Fork twice. Returns the worker's process id, in the child never."""
     reader, writer = os.pipe()
-    middle = os.fork()
-    if middle == 0:
-        worker = os.fork()
-        if worker == 0:
-            os.close(reader)
+    try:
+        middle = os.fork()
+        if middle == 0:
+            _be(lambda: _fork_worker(data, descriptor, control, reader, writer))
+        os.close(writer)
+        writer = -1
+        answer = os.read(reader, _PID.size)
+        os.waitpid(middle, 0)
+    finally:
+        os.close(reader)
+        if writer >= 0:
             os.close(writer)
-            control.close()
-            os._exit(_run(data, descriptor))
-        os.write(writer, _PID.pack(worker))
-        os._exit(0)
-    os.close(writer)
-    answer = os.read(reader, _PID.size)
-    os.close(reader)
-    os.waitpid(middle, 0)
     return int(_PID.unpack(answer)[0]) if len(answer) == _PID.size else -1
+
+
+def _fork_worker(data: bytes, descriptor: int, control: socket.socket, reader: int, writer: int) -> int:
+    worker = os.fork()
+    if worker == 0:
+        os.close(reader)
+        os.close(writer)
+        control.close()
+        _be(lambda: _run(data, descriptor))
+    with contextlib.suppress(OSError):  # Whoever comes first: nobody may meet it outside its group.
+        os.setpgid(worker, worker)
+    os.write(writer, _PID.pack(worker))
+    return 0
+
+
+def _be(main: Callable[[], int]) -> NoReturn:
+    """Be a forked process: end with `main`, and run nothing of the stack that was copied."""
+    status = 1
+    try:
+        status = main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def _run(data: bytes, descriptor: int) -> int:
@@ -182,7 +218,9 @@ def _execute(request: LaunchRequest, descriptor: int) -> int:
             os.chdir(request.directory)
         os.execvpe(request.argv[0], request.argv, variables)  # noqa: S606  (the point: no shell)
     except OSError as error:
-        sys.stderr.write(f"{request.spec.name}: {request.argv[0]} can't be executed: {error.strerror}\n")
+        reason = FailedPrecondition(f"{request.argv[0]} can't be executed: {error.strerror}")
+        with socket.socket(fileno=descriptor) as connection:
+            connection.sendall(b"".join(encode_frame(encode_message(error_message(0, reason)), (), 0)))
     return 127
 
 

@@ -42,9 +42,11 @@ class RestartHistory:
 
         now: seconds of any steady clock. proven: whether it had answered calls. dice: 0 to 1.
         """
-        self._crashes.append((now, _PROVEN_WEIGHT if proven else 1.0))
         while self._crashes and self._crashes[0][0] <= now - self.policy.period_seconds:
             self._crashes.popleft()
+        if not self._crashes:
+            self._in_a_row = 0  # It has been well for a whole period.
+        self._crashes.append((now, _PROVEN_WEIGHT if proven else 1.0))
         if sum(weight for _, weight in self._crashes) > self.policy.max_restarts:
             return None
         if proven:

@@ -38,8 +38,12 @@ class Load:
 
 
 def route_call(load: Load, *, ready: bool) -> Route:
-    """What to do with a call now. ready: whether the unit's worker takes calls."""
+    """What to do with a call now. ready: whether the unit's worker takes calls.
+
+    While it does not, the calls that it could take at once wait beyond the queue, or one without a queue
+    would never be started.
+    """
     if ready and load.in_flight < load.concurrency:
         return Route.FORWARD
-    room = load.queue if ready else load.queue + load.concurrency  # What a worker will take as it gets ready.
-    return Route.WAIT if load.waiting < room else Route.REFUSE
+    places = load.queue if ready else load.queue + load.concurrency
+    return Route.WAIT if load.waiting < places else Route.REFUSE

@@ -134,6 +134,11 @@ class Channel(asyncio.BufferedProtocol):
         """Whether the other side keeps up with what is sent to it."""
         return self._writable.is_set()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What the other side has yet to read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     async def wait_writable(self) -> None:
         """Wait until the other side has caught up, or is gone."""
         await self._writable.wait()
