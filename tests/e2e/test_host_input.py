@@ -140,7 +140,7 @@ def test_a_caller_that_reads_nothing_loses_its_stream_not_the_host(start: Any, r
                 call = {"type": "call", "id": number, "operation": "probe.count", "credit": 2**31 - 1}
                 wire.socket.sendall(wire.frame({**call, "arguments": {"items": 10_000_000}, "budget_ms": 1500}))
             assert client.call("probe.echo", {"text": "well"}) == "well"
-            errors = set()
+            errors: set[int] = set()
             while len(errors) < 4:
                 answer = wire.receive()
                 if answer["type"] == "error":

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import msgspec
 
-from smol.client.arguments import bind
-from smol.errors import NotFound, SmolError, Unavailable, nearest
+from smol.client.arguments import bind, with_attachments
+from smol.errors import InvalidArgument, NotFound, SmolError, Unavailable, nearest
 from smol.protocol import PROTOCOL_VERSION, Buffer, decode_payload
 from smol.protocol.messages import Hello, Message, OperationDescription, UnitDescription, Welcome
 from smol.transport import Caller, Channel, connect
@@ -82,14 +82,14 @@ class Client:
         key: idempotency key. Raises the SmolError that the operation answers.
         """
         reply = await self._connected().call(
-            operation, arguments or {}, deadline_seconds=self._within_seconds, key=key, on_progress=on_progress
+            operation, _ready(arguments), deadline_seconds=self._within_seconds, key=key, on_progress=on_progress
         )
         return decode_payload(reply.value, reply.attachments)
 
     async def stream(self, operation: str, arguments: Mapping[str, Any] | None = None) -> AsyncGenerator[Json]:
         """Call a streaming operation and iterate over its items."""
         caller = self._connected()
-        async with caller.stream(operation, arguments or {}, deadline_seconds=self._within_seconds) as items:
+        async with caller.stream(operation, _ready(arguments), deadline_seconds=self._within_seconds) as items:
             async for item in items:
                 yield decode_payload(item.value, item.attachments)
 
@@ -151,6 +151,15 @@ class Client:
             self._welcomed.set_exception(reason)
         if self._caller is not None:
             self._caller.fail(reason)
+
+
+def _ready(arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments with bytes and files as attachments."""
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        raise InvalidArgument(f"arguments are an object, by name, not {type(arguments).__name__}")
+    return {name: with_attachments(value, {}) for name, value in arguments.items()}
 
 
 class UnitProxy:

@@ -92,7 +92,11 @@ class Operation:
         fields = self.input.__struct_fields__
         if text.startswith("Object missing required field `") and " - at " not in text:
             return text.replace("Object missing required field", "missing argument")
-        text = text.replace(" - at `$.", " in argument `").replace(" - at `$`", "")
+        text = (
+            text.replace("`Attachment`", "an attachment")
+            .replace(" - at `$.", " in argument `")
+            .replace(" - at `$`", "")
+        )
         unknown = _UNKNOWN_FIELD.search(text)
         if unknown is not None and " in argument " not in text:
             known = ", ".join(fields) or "none"
