@@ -75,8 +75,11 @@ async def main(arguments: list[str]) -> int:
     started = time.perf_counter()
     async with smol.local(mirror()) as s:
         print(f"Smol {smol.__version__} serves after {(time.perf_counter() - started) * 1000:.0f} ms\n")
-        for photo in photos:
-            await look(s, photo)
+        try:
+            for photo in photos:
+                await look(s, photo)
+        except smol.errors.Unavailable as error:
+            print(f"The photos are left out. {error}")
         sum_ = await s.math.evaluate("2/3 + 1e-30")
         print(f"\n2/3 + 1e-30\n  exact    {sum_['exact']}\n  decimal  {sum_['decimal']}\n")
         await show_memory(s)

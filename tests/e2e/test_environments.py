@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 import pytest
 
+import smol
 from smol.errors import FailedPrecondition, InvalidArgument, SmolError, Unavailable
 from smol.host.environments import Environments, check
 
@@ -332,3 +333,39 @@ def test_uv_must_be_there_if_it_is_asked_for(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FailedPrecondition, match="uv is not on the PATH"):
         asyncio.run(Environments(tmp_path / "made", installer="uv").ensure(["absent-smol-test"]))
+
+
+def write_unit(home: Path, name: str, requirement: str) -> None:
+    (home / name).mkdir(parents=True)
+    manifest = f'[unit]\nname = "{name}"\nclass = "{name}:Needy"\nrequirements = [{requirement!r}]\n'
+    (home / name / "unit.toml").write_text(f"{manifest}start_timeout_seconds = 60\n")
+    (home / name / f"{name}.py").write_text(
+        "import sys\nfrom smol.sdk import Unit, operation\n\n\nclass Needy(Unit):\n"
+        '    """Needs a package."""\n\n    @operation(read_only=True)\n    async def version(self) -> list[str]:\n'
+        '        """Tell it."""\n        import tiny_smol_test\n'
+        "        return [tiny_smol_test.VERSION, sys.prefix]\n"
+    )
+
+
+@pytest.mark.timeout(120)
+def test_a_unit_runs_in_an_environment_of_its_own_and_one_that_can_not_be_made_is_unavailable(
+    tmp_path: Path,
+) -> None:
+    requirement = write_wheel(tmp_path)
+    units = tmp_path / "units"
+    write_unit(units, "needy", requirement)
+    write_unit(units, "other", requirement)
+    write_unit(units, "hopeless", "no-such-package-of-smol>=1")
+    settings = {"SMOL_HOME": str(tmp_path / "home"), "SMOL_HOST_UNIT_DIRECTORIES": str(units)}
+    with smol.local(settings) as s:
+        version, prefix = s.needy.version()
+        assert version == "1.0"
+        assert prefix != sys.prefix
+        assert s.other.version() == [version, prefix]
+        for _ in range(2):
+            with pytest.raises(SmolError, match="no-such-package-of-smol"):
+                s.call("hopeless.version")
+        states = {entry["name"]: (entry["state"], entry["error"]) for entry in s.lifecycle.units()}
+        assert states["hopeless"][0] == "unavailable"
+        assert "no-such-package-of-smol" in states["hopeless"][1]
+        assert states["needy"][0] == "ready"
