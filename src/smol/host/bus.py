@@ -155,8 +155,7 @@ class Bus:
         service = pending.service
         worker = service.worker
         decision = route_call(service.load, ready=worker.ready)
-        if decision is Route.FORWARD:
-            self._forward(pending)
+        if decision is Route.FORWARD and self._try_forward(pending):
             return
         if decision is Route.REFUSE:
             load = service.load
@@ -168,10 +167,11 @@ class Bus:
         service.waiting.append(pending)
         service.load.waiting += 1
 
-    def _forward(self, pending: PendingCall) -> None:
+    def _try_forward(self, pending: PendingCall) -> bool:
+        """Give the call to its worker. False when that has just died, and the host is yet to be told."""
         target = pending.service.worker.connection
-        if target is None or target.channel is None:
-            raise Unavailable(f"unit {pending.service.manifest.name!r} has just gone away")
+        if target is None or target.channel is None or target.channel.closing:
+            return False
         call = pending.call
         now = self._loop.time()
         worker_id = target.channel.session.next_id()
@@ -195,6 +195,7 @@ class Bus:
         pending.attempts += 1
         pending.service.load.in_flight += 1
         target.forwarded[worker_id] = pending
+        return True
 
     def pump(self, service: Service) -> None:
         """Give the unit's worker what waits for it, as far as it takes calls."""
@@ -204,9 +205,14 @@ class Bus:
             if pending.settled:
                 continue
             try:
-                self._forward(pending)
+                forwarded = self._try_forward(pending)
             except SmolError as error:
                 self._settle(pending, error_message(pending.call.id, error))
+                continue
+            if not forwarded:
+                service.waiting.appendleft(pending)
+                service.load.waiting += 1
+                return
 
     def refuse_waiting(self, service: Service, error: SmolError) -> None:
         """Answer every call that waits for a unit with `error`."""

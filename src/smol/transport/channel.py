@@ -106,7 +106,7 @@ class Channel(asyncio.BufferedProtocol):
     def send(self, message: Message, body: Sequence[Buffer] = (), body_bytes: int | None = None) -> None:
         """Send a message. Raises Unavailable when the connection is gone, and what `Session.send` raises."""
         transport = self._transport
-        if transport is None or self.session.state is State.CLOSED or transport.is_closing():
+        if transport is None or self.closing:
             reason = f": {self._error.message}" if self._error is not None else ""
             raise Unavailable(f"the connection is closed{reason}")
         if body_bytes is None:
@@ -148,6 +148,12 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def closed(self) -> bool:
         return self._closed.done()
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing can be sent any more, though the handler may not have been told yet."""
+        transport = self._transport
+        return transport is None or self.session.state is State.CLOSED or transport.is_closing()
 
     def close(self) -> None:
         """Close once everything sent has been written, or the other side took too long to read it."""

@@ -60,25 +60,27 @@ class Meter:
     """Counts estimated microseconds.
 
     inline: raise TooHeavyError beyond INLINE_COST_US, rather than look at the clock.
-    seconds: time from now until DEADLINE_EXCEEDED (the call's) or RESOURCE_EXHAUSTED (our own MAX_SECONDS).
+    seconds: time from now until DEADLINE_EXCEEDED; None for no deadline. Our own bound, MAX_SECONDS, is of the
+    thread's processor time, so that a busy machine refuses nothing that a quiet one computes.
     context: a call whose cancellation ends the work.
 
     As a context manager it also looks at the clock on each call of a Python function in this thread, so that a
     long computation inside a library ends too.
     """
 
-    __slots__ = ("_context", "_end", "_own", "_unchecked", "inline", "left")
+    __slots__ = ("_context", "_deadline", "_unchecked", "_work_end", "inline", "left")
 
     def __init__(self, *, inline: bool, seconds: float | None = None, context: Context | None = None) -> None:
         self.inline = inline
         self._context = context
-        self._own = seconds is None or seconds >= MAX_SECONDS
         self.left = INLINE_COST_US if inline else int(MAX_SECONDS * 1_000_000)
-        self._end = 0.0 if inline else time.monotonic() + (MAX_SECONDS if self._own else seconds or 0.0)
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._work_end = 0.0
         self._unchecked = 0
 
     def __enter__(self) -> None:
         if not self.inline:
+            self._work_end = time.thread_time() + MAX_SECONDS
             sys.setprofile(self._on_call)
 
     def __exit__(
@@ -107,10 +109,11 @@ class Meter:
 
     def check(self) -> None:
         """Raise when the time is over."""
-        if not self.inline and time.monotonic() > self._end:
-            if self._own:
+        if not self.inline:
+            if time.thread_time() > self._work_end:
                 raise _exhausted()
-            raise DeadlineExceeded("the call's deadline passed while the expression was evaluated")
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise DeadlineExceeded("the call's deadline passed while the expression was evaluated")
         if self._context is not None and self._context.cancelled:
             raise Cancelled("the caller went away")
 
@@ -122,13 +125,12 @@ class Meter:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Stop the clock: loading a library is not the expression's fault."""
-        started = time.monotonic()
+        started = time.thread_time()
         sys.setprofile(None)
         try:
             yield
         finally:
-            if self._own:
-                self._end += time.monotonic() - started
+            self._work_end += time.thread_time() - started
             sys.setprofile(self._on_call)
 
     def charge_bits(self, bits: int) -> None:
