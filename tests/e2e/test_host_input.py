@@ -10,6 +10,7 @@ import pytest
 
 from smol.client import BlockingClient
 from smol.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ResourceExhausted, SmolError
+from smol.types import Attachment
 
 pytestmark = pytest.mark.e2e
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.e2e
         ("echo", {}, InvalidArgument, "unit.operation"),
         ("probe.", {}, InvalidArgument, "unit.operation"),
         ("probe.count", {"items": 1}, InvalidArgument, "stream"),
-        ("probe.reverse", {"data": {"$attachment": 7}}, InvalidArgument, "attachment"),
+        ("probe.reverse", {"data": {"$attachment": 7}}, InvalidArgument, "Attachment"),
         ("probe.fail", {}, FailedPrecondition, "told to fail"),
         ("probe.fail", {"how": "bug"}, Internal, "ZeroDivisionError"),
     ],
@@ -58,7 +59,7 @@ def _memory_bytes(pid: int) -> int:
 def test_a_body_over_the_limit_fails_its_call_alone(shared_host: BlockingClient, raw_wire: Any) -> None:
     status: Any = shared_host.call("lifecycle.status")
     with pytest.raises(ResourceExhausted, match="67108864"):
-        shared_host.call("probe.reverse", {"data": bytearray(65 << 20)})
+        shared_host.call("probe.reverse", {"data": Attachment(bytearray(65 << 20))})
     before = _memory_bytes(status["pid"])
     body = bytes(65 << 20)
     call = {"type": "call", "id": 1, "operation": "probe.reverse", "attachments": [{"bytes": len(body)}]}
@@ -73,7 +74,7 @@ def test_a_body_over_the_limit_fails_its_call_alone(shared_host: BlockingClient,
 
 def test_a_large_body_comes_back_whole(shared_host: BlockingClient) -> None:
     data = bytes(range(256)) * (80 << 10)
-    answer: Any = shared_host.call("probe.reverse", {"data": data})
+    answer: Any = shared_host.call("probe.reverse", {"data": Attachment(data)})
     assert bytes(answer.data) == data[::-1]
 
 

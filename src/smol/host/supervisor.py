@@ -51,6 +51,9 @@ class Supervisor:
             self._renew(worker)
         elif self._watch is not None and worker.always:
             worker.try_demand()
+        for other in self.workers.values():
+            if not other.usable and any(manifest.name in service.manifest.needs for service in other.services):
+                other.reset()  # It may have failed for want of this unit.
         return worker
 
     async def replace(self, manifest: Manifest) -> None:

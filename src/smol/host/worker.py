@@ -208,7 +208,13 @@ class HostedWorker:
                 self._say_drain()
 
     async def renew(self) -> None:
-        """Stop it, so that what it serves next is what its units are now."""
+        """Stop it, so that what it serves next is what its units are now.
+
+        Calls that wait for a start under way get their turn first: however often this is asked, they go on.
+        """
+        while self.state is WorkerState.STARTING and self._preparing is None and self._has_waiting():
+            self._changed.clear()
+            await self._changed.wait()
         await self.stop()
         self.reset()
         if self.always:
@@ -231,7 +237,7 @@ class HostedWorker:
         finally:
             self._life = None
             self._changed.set()
-            if self.state is WorkerState.STOPPED and any(service.waiting for service in self.services):
+            if self.state is WorkerState.STOPPED and self._has_waiting():
                 self.try_demand()
 
     async def _live_once(self) -> bool:
@@ -374,6 +380,9 @@ class HostedWorker:
         self._set(Change.CANNOT_RUN)
         _log.warning("worker %s is unavailable: %s", self.name, error)
         self._refuse_waiting()
+
+    def _has_waiting(self) -> bool:
+        return any(service.waiting for service in self.services)
 
     def _refuse_waiting(self) -> None:
         for service in self.services:
