@@ -28,7 +28,7 @@ pytestmark = pytest.mark.e2e
         ("echo", {}, InvalidArgument, "unit.operation"),
         ("probe.", {}, InvalidArgument, "unit.operation"),
         ("probe.count", {"items": 1}, InvalidArgument, "stream"),
-        ("probe.reverse", {"data": {"$attachment": 7}}, InvalidArgument, "Attachment"),
+        ("probe.reverse", {"data": {"$attachment": 7}}, InvalidArgument, "attachment"),
         ("probe.fail", {}, FailedPrecondition, "told to fail"),
         ("probe.fail", {"how": "bug"}, Internal, "ZeroDivisionError"),
     ],

@@ -49,7 +49,7 @@ async def test_ten_thousand_calls_of_many_clients_survive_killed_workers(
         with contextlib.suppress(asyncio.CancelledError):
             await killing
         assert outcomes.total() == CALLS // CLIENTS * CLIENTS
-        assert outcomes["right"] > 0.9 * CALLS, outcomes
+        assert outcomes["right"] > 0.5 * CALLS, outcomes
         assert outcomes["wrong"] == 0, outcomes
         assert len(killed) > 2
         await _calls_are_over(admin)

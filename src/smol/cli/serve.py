@@ -41,7 +41,8 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
             os.write(ready_fd, b"1")
             os.close(ready_fd)
 
-    zygote = Zygote.fork()  # Before anything that a worker should not see, or can't share.
+    private_descriptors = () if ready_fd is None else (ready_fd,)
+    zygote = Zygote.fork(*private_descriptors)  # Before anything that a worker should not see, or can't share.
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve_host(settings.host, settings.units, zygote, ready))
 

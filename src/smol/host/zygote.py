@@ -72,8 +72,8 @@ class Zygote:
         self.control = control
 
     @classmethod
-    def fork(cls) -> Zygote:
-        """Fork one from this process, with which it then shares memory.
+    def fork(cls, *closing: int) -> Zygote:
+        """Fork one from this process, with which it then shares memory, but for the descriptors `closing`.
 
         For a process that has no thread, no event loop and nothing to hide yet.
         """
@@ -84,6 +84,8 @@ class Zygote:
         pid = os.fork()
         if pid == 0:
             ours.close()
+            for descriptor in closing:
+                os.close(descriptor)
             _be(lambda: _serve(theirs, host))
         theirs.close()
         return cls(pid, ours)
