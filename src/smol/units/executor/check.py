@@ -50,7 +50,9 @@ def operations_of(source: Source) -> list[str]:
     return list(dict.fromkeys(step.call for steps in lists for step in _all(steps) if step.call is not UNSET))
 
 
-def check(source: Source, operations: Operations, limits: Limits, allowed: Sequence[str] = ("*",)) -> list[Problem]:
+def check(
+    source: Source, operations: Operations, limits: Limits, allowed: Sequence[str] = ("*",)
+) -> list[Problem]:
     """All problems, in the order of the text."""
     return sorted(_Checker(source, operations, limits, allowed).run(), key=lambda problem: problem.line)
 
@@ -98,16 +100,14 @@ class _Checker:
             self._say(path, f"a step is exactly one of {', '.join(ACTIONS)}; this has {given}")
             return
         self._references(step.if_, f"{path}.if", view)
-        for action in actions:
-            self._references(getattr(step, ACTIONS[action]) if action not in ("parallel", "call", "program") else None,
-                             f"{path}.{action}", view)  # fmt: skip
+        if actions[0] in ("for_each", "set", "wait", "return"):
+            self._references(getattr(step, ACTIONS[actions[0]]), f"{path}.{actions[0]}", view)
         for name, value in step.with_.items():
             self._references(value, f"{path}.with.{name}", view)
         self._parts(step, path, actions[0])
         self._codes(step, path)
         if actions[0] in ("set", "return") and view.concurrent:
-            self._say(f"{path}.{actions[0]}", f"{actions[0]} beside steps that run at the same time: the end would be "
-                                              "left to chance")  # fmt: skip
+            self._say(f"{path}.{actions[0]}", f"{actions[0]} is left to chance where steps run at the same time")
         if step.call is not UNSET:
             self._call(step, step.call, path)
         self._inner(step, path, view)
@@ -123,11 +123,12 @@ class _Checker:
         if step.retry is not None and action != "call":
             self._say(f"{path}.retry", f"only a call is tried again, not {action}")
         if step.parallelism is not UNSET and step.parallelism > self._limits.parallelism:
-            self._say(f"{path}.parallelism", f"{step.parallelism} is above the limit of {self._limits.parallelism}")
+            limit = self._limits.parallelism
+            self._say(f"{path}.parallelism", f"{step.parallelism} is above the limit of {limit}")
         if isinstance(step.wait, str) and not any(True for _ in references_in(step.wait)):
             self._say(f"{path}.wait", f"{step.wait!r} is not a number of seconds")
         if isinstance(step.for_each, str) and not any(True for _ in references_in(step.for_each)):
-            self._say(f"{path}.for_each", f"{step.for_each!r} is not a list: refer to one, as ${{{{ input.photos }}}}")
+            self._say(f"{path}.for_each", f"{step.for_each!r} is not a list: refer to one")
 
     def _codes(self, step: Step, path: str) -> None:
         for part, codes in (("retry", step.retry and step.retry.on), ("catch", step.catch and step.catch.on)):
@@ -154,11 +155,11 @@ class _Checker:
                 hint = nearest(step.program, self._program.programs)
                 self._say(f"{path}.program", f"no program {step.program!r}{hint}")
             elif view.concurrent and any(inner.set is not UNSET for inner in self._reached(step.program, set())):
-                self._say(f"{path}.program", f"{step.program} sets registers, beside steps that run at the same time")
+                self._say(f"{path}.program", f"{step.program} sets registers while other steps run")
 
     def _call(self, step: Step, operation: str, path: str) -> None:
         if not is_allowed(operation, self._allowed):
-            self._say(f"{path}.call", f"this program may not call {operation}; allowed: {', '.join(self._allowed)}")
+            self._say(f"{path}.call", f"{operation} may not be called here; allowed: {', '.join(self._allowed)}")
             return
         found = self._operations.get(operation, f"no operation {operation!r}")
         if isinstance(found, str):

@@ -270,7 +270,7 @@ class Engine:
     async def _attempts(
         self, step: Step, operation: str, arguments: Json, key: str, seconds: float, idempotent: bool
     ) -> tuple[Outcome, int]:
-        """Call until it answers, or fails for good. A refusal for want of room is waited out, and does not count."""
+        """Call until it answers, or fails for good. A refusal for want of room is waited out."""
         retry = step.retry or Retry(attempts=1)
         deadline = time.monotonic() + seconds
         attempt, pause = 1, retry.wait_seconds

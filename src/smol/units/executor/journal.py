@@ -147,7 +147,8 @@ class RunJournal:
 
         def rows(connection: Connection) -> list[tuple[Any, ...]]:
             return connection.execute(
-                "SELECT path, number, began_ms, ended_ms, value, code, message FROM steps WHERE run = ?", (self._run,)
+                "SELECT path, number, began_ms, ended_ms, value, code, message FROM steps WHERE run = ?",
+                (self._run,),
             ).fetchall()
 
         for path, number, began_ms, ended_ms, value, code, message in await self._store.read(rows):
@@ -239,7 +240,8 @@ def find_run(connection: Connection, run: str) -> Run:
 def list_runs(connection: Connection, state: str, limit: int) -> list[Run]:
     """The newest first; an empty state stands for all."""
     rows = connection.execute(
-        f"SELECT {_RUN} FROM runs WHERE ? IN ('', state) ORDER BY sequence DESC LIMIT ?", (state, limit)  # noqa: S608
+        f"SELECT {_RUN} FROM runs WHERE ? IN ('', state) ORDER BY sequence DESC LIMIT ?",
+        (state, limit),  # noqa: S608
     )
     return [_run(row) for row in rows]
 
@@ -257,7 +259,8 @@ def end_run(connection: Connection, run: str, state: str, outcome: Outcome) -> N
     """Say how a run ended, unless it has ended already."""
     error = outcome.error
     connection.execute(
-        "UPDATE runs SET state = ?, result = ?, code = ?, message = ?, ended_ms = ? WHERE id = ? AND state = 'running'",
+        "UPDATE runs SET state = ?, result = ?, code = ?, message = ?, ended_ms = ?"
+        " WHERE id = ? AND state = 'running'",
         (
             state,
             None if error is not None else pack(outcome.value),
@@ -298,7 +301,7 @@ def history_of(connection: Connection, run: str) -> list[StepRecord]:
 
 
 def reopen_run(connection: Connection, run: str) -> Run:
-    """Let a run that failed or was cancelled go on: the failures are forgotten, what was or may have been done is not."""
+    """Let a run that failed or was cancelled go on: its failures are forgotten, its effects are not."""
     found = find_run(connection, run)
     if found.state not in ("running", "done"):
         marks = ", ".join("?" * len(UNCERTAIN))

@@ -51,6 +51,7 @@ __all__ = ["Executor"]
 
 Allowed: TypeAlias = list[str] | None
 Files: TypeAlias = dict[str, Attachment] | None
+Problems: TypeAlias = list[Problem]
 Runs: TypeAlias = list[Run]
 History: TypeAlias = list[StepRecord]
 _POLL_SECONDS = 0.2
@@ -90,7 +91,7 @@ class Executor(Unit):
             await asyncio.to_thread(self._store.close)
 
     @operation(read_only=True)
-    async def check(self, context: Context, program: str, allowed: Allowed = None) -> list[Problem]:
+    async def check(self, context: Context, program: str, allowed: Allowed = None) -> Problems:
         """List what is wrong with a program before it runs; nothing when it is right.
 
         program: its text, YAML or JSON.
@@ -147,7 +148,8 @@ class Executor(Unit):
             raise ResourceExhausted(f"an input of {len(given)} bytes is beyond {self._limits.journal_bytes}")
         if len(self._tasks) >= self._limits.runs:
             raise ResourceExhausted(f"{len(self._tasks)} runs are going on: wait for one", retry_after_ms=1000)
-        run = Run(id=uuid.uuid4().hex, name=source.program.name, state="running", created_ms=int(time.time() * 1000))
+        now_ms = int(time.time() * 1000)
+        run = Run(id=uuid.uuid4().hex, name=source.program.name, state="running", created_ms=now_ms)
         key = idempotency_key or context.key
         patterns = self._patterns(allowed)
         stored: Run = await self._opened().write(
@@ -238,11 +240,11 @@ class Executor(Unit):
         source = parse(program, self._limits)
         problems = await self._problems(context, source, allowed)
         if problems:
-            text = "; ".join(f"line {problem.line}: {problem.path}: {problem.message}" for problem in problems[:10])
+            text = "; ".join(f"line {found.line}: {found.path}: {found.message}" for found in problems[:10])
             raise InvalidArgument(f"the program has {len(problems)} problems: {text}", problems=len(problems))
         return source
 
-    async def _problems(self, context: Context, source: Source, allowed: Allowed) -> list[Problem]:
+    async def _problems(self, context: Context, source: Source, allowed: Allowed) -> Problems:
         port = _Port(context)
         operations = {name: await port.find(name) for name in operations_of(source)}
         problems = check(source, operations, self._limits, self._limits.allowed)
