@@ -240,8 +240,8 @@ def find_run(connection: Connection, run: str) -> Run:
 def list_runs(connection: Connection, state: str, limit: int) -> list[Run]:
     """The newest first; an empty state stands for all."""
     rows = connection.execute(
-        f"SELECT {_RUN} FROM runs WHERE ? IN ('', state) ORDER BY sequence DESC LIMIT ?",
-        (state, limit),  # noqa: S608
+        f"SELECT {_RUN} FROM runs WHERE ? IN ('', state) ORDER BY sequence DESC LIMIT ?",  # noqa: S608
+        (state, limit),
     )
     return [_run(row) for row in rows]
 

@@ -5,6 +5,7 @@ What the parts mean to each other (names, references, arguments) is checked in `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -122,6 +123,28 @@ class Source(msgspec.Struct, frozen=True):
         return self.lines.get(path, 0)
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases, by which a short text could grow beyond all memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed; use registers", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+# YAML 1.2's idea of plain words: `on`, `yes` and dates are text.
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        entry for entry in entries if entry[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+    ]
+    for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 def parse(text: str, limits: Limits) -> Source:
     """Read YAML, of which JSON is a part. Raises InvalidArgument with line and path."""
     if len(text.encode(errors="replace")) > limits.source_bytes:
@@ -145,20 +168,11 @@ def parse(text: str, limits: Limits) -> Source:
     try:
         return Source(msgspec.convert(data, Program), lines)
     except msgspec.ValidationError as error:
-        problem, _, where = str(error).partition(" - at `$")
-        path = where.rstrip("`").lstrip(".")
+        problem = str(error).partition(" - at ")[0]
+        where = re.search(r"`\$([^`]*)`$", str(error))
+        path = where[1].lstrip(".") if where is not None else ""
         line = Source(Program(steps=[]), lines).line(path)
         raise InvalidArgument(f"line {line}: {path or 'program'}: {problem}", line=line, path=path) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases, by which a short text could grow beyond all memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed; use registers", problem_mark=mark)
-        return super().compose_node(parent, index)
 
 
 def schema() -> dict[str, Json]:

@@ -81,7 +81,13 @@ async def run(
     limits = more.pop("limits", Limits())
     program = parse(text, limits).program
     engine = Engine(
-        program, lab, journal or Memory(), limits, run="r", sleep=naps or Naps(), allowed=more.pop("allowed", ("*",))
+        program,
+        lab,
+        journal or Memory(),
+        limits,
+        run="r",
+        sleep=naps or Naps(),
+        allowed=more.pop("allowed", ("*",)),
     )
     return await engine.run(given)
 
