@@ -20,9 +20,11 @@ __all__ = ["COMMANDS", "main", "smol"]
 COMMANDS: Mapping[str, str] = {
     "call": "smol.cli.call:call",
     "config": "smol.cli.configuration:config",
+    "do": "smol.cli.program:do",
     "doctor": "smol.cli.doctor:doctor",
     "events": "smol.cli.call:events",
     "models": "smol.cli.models:models",
+    "program": "smol.cli.program:program",
     "ps": "smol.cli.inspect:ps",
     "serve": "smol.cli.serve:serve",
     "unit": "smol.cli.unit:unit",

@@ -22,9 +22,9 @@ class Link:
     """A way from a call to the rest of the system. The base class leads nowhere, which is fine for tests."""
 
     async def call(
-        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
+        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str, key: str = ""
     ) -> Json:
-        """Call an operation of another unit."""
+        """Call an operation of another unit. key: idempotency key."""
         raise NotImplementedError(f"{operation} can't be called: this context is not connected to a host")
 
     def stream(
@@ -105,8 +105,17 @@ class Context:
 
     async def call(self, operation: str, /, *, within_seconds: float = 60.0, **arguments: Any) -> Json:
         """Call an operation of another unit, within this call's deadline. Raises the SmolError it answers."""
+        return await self.call_with(operation, arguments, within_seconds=within_seconds)
+
+    async def call_with(
+        self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float = 60.0, key: str = ""
+    ) -> Json:
+        """`call`, with the arguments as a mapping, so that none can clash with a parameter of ours.
+
+        key: idempotency key, handed to the operation as `context.key`.
+        """
         link: Link = self._environment.link
-        return await link.call(operation, arguments, self._remaining(within_seconds), self.trace)
+        return await link.call(operation, arguments, self._remaining(within_seconds), self.trace, key)
 
     def stream(self, operation: str, /, *, within_seconds: float = 60.0, **arguments: Any) -> AsyncIterator[Json]:
         """Call a streaming operation of another unit, within this call's deadline."""

@@ -41,9 +41,11 @@ class HostLink(Link):
         self._caller = caller
 
     async def call(
-        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
+        self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str, key: str = ""
     ) -> Json:
-        reply = await self._calling().call(operation, arguments, deadline_seconds=deadline_seconds, trace=trace)
+        reply = await self._calling().call(
+            operation, arguments, deadline_seconds=deadline_seconds, trace=trace, key=key
+        )
         return decode_payload(reply.value, reply.attachments)
 
     async def stream(

@@ -17,8 +17,10 @@ class Noting(Link):
     def __init__(self) -> None:
         self.said: list[Any] = []
 
-    async def call(self, operation: str, arguments: Any, deadline_seconds: float, trace: str) -> Any:
-        self.said.append((operation, dict(arguments), deadline_seconds, trace))
+    async def call(
+        self, operation: str, arguments: Any, deadline_seconds: float, trace: str, key: str = ""
+    ) -> Any:
+        self.said.append((operation, dict(arguments), deadline_seconds, trace, key))
         return 7
 
     def progress(self, call_id: int, fraction: float, message: str) -> None:
@@ -59,6 +61,12 @@ def test_a_call_to_another_unit_keeps_within_the_deadline_and_the_trace(tmp_path
     assert first[:2] == ("a.b", {"x": 1})
     assert 4 < first[2] <= 5
     assert (second[2], second[3]) == (1, "00-1")
+
+
+def test_an_idempotency_key_travels_beside_an_argument_of_the_same_name(tmp_path: Path) -> None:
+    link = Noting()
+    assert asyncio.run(Context(environment(tmp_path, link)).call_with("a.b", {"key": "mine"}, key="k1")) == 7
+    assert link.said == [("a.b", {"key": "mine"}, 60.0, "", "k1")]
 
 
 def test_progress_and_events_say_whose_they_are(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The executor: runs programs made of calls to other units."""

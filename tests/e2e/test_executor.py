@@ -1,0 +1,54 @@
+"""Programs through a real host: run, and cut off by a kill of the executor's worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import smol
+from smol.errors import InvalidArgument
+
+pytestmark = pytest.mark.e2e
+
+STORING = """
+name: storing
+steps:
+  - {id: sum, call: math.evaluate, with: {expression: "${{ input.expression }}"}}
+  - {id: kept, call: storage.put, with: {key: sum, value: "${{ steps.sum.exact }}"}}
+  - wait: 1
+  - {call: storage.put, with: {key: after, value: 1}}
+  - return: "${{ steps.sum.exact }}"
+"""
+
+
+async def test_a_program_runs_and_a_wrong_one_is_refused_with_its_line(tmp_path: Path) -> None:
+    async with smol.local({"SMOL_HOME": str(tmp_path)}) as s:
+        assert await s.call("executor.run", {"program": STORING, "input": {"expression": "2/3"}}) == "2/3"
+        assert (await s.storage.get("sum"))["value"] == "2/3"
+        with pytest.raises(InvalidArgument, match=r"line 4.*missing argument"):
+            await s.call("executor.run", {"program": STORING.replace("expression:", "expresion:")})
+
+
+async def test_a_killed_executor_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
+    async with smol.local({"SMOL_HOME": str(tmp_path)}) as s:
+        run = (await s.call("executor.submit", {"program": STORING, "input": {"expression": "2/3"}}))["id"]
+        while len(await s.executor.history(run)) < 3:
+            await asyncio.sleep(0.02)
+        workers = {entry["name"]: entry["pid"] for entry in await s.lifecycle.processes()}
+        os.kill(workers["executor"], signal.SIGKILL)
+        while (pid := {e["name"]: e["pid"] for e in await s.lifecycle.processes()}["executor"]) in (
+            0,
+            workers["executor"],
+        ):
+            await asyncio.sleep(0.02)
+        assert pid
+        assert await s.executor.result(run) == "2/3"
+        history = await s.executor.history(run)
+        assert [step["operation"] for step in history] == ["math.evaluate", "storage.put", "wait", "storage.put"]
+        assert (await s.storage.get("sum"))["version"] == 1
+        assert (await s.storage.get("after"))["version"] == 2  # The second write of all.
+        assert (await s.executor.status(run))["state"] == "done"

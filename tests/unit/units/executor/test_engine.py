@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smol.errors import (
+    Aborted,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    SmolError,
+    Unavailable,
+)
+from smol.sdk import Attachment
+from smol.types import Json
+from smol.units.executor.engine import Engine, Outcome
+from smol.units.executor.journal import Memory
+from smol.units.executor.program import Limits, Step, parse
+
+
+class Lab:
+    """A port whose operations are functions; remembers what was called."""
+
+    def __init__(self, **operations: Callable[..., Any]) -> None:
+        self.operations = operations
+        self.called: list[tuple[str, dict[str, Any], str]] = []
+        self.busy = self.busiest = 0
+
+    async def call(self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float, key: str) -> Json:
+        name = operation.partition(".")[2]
+        self.called.append((name, dict(arguments), key))
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
+        try:
+            await asyncio.sleep(0)
+            result = self.operations[name](**arguments)
+            return await result if asyncio.iscoroutine(result) else result
+        finally:
+            self.busy -= 1
+
+    async def is_idempotent(self, operation: str) -> bool:
+        return not operation.endswith("_once")
+
+
+class CutOff(Memory):
+    """A journal that remembers what began, as a durable one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: dict[str, int] = {}
+
+    def begun_ms(self, path: str) -> int | None:
+        return self.begun.get(path)
+
+    async def begin(self, path: str, step: Step, given: Json, *, durable: bool) -> None:
+        if durable:
+            self.begun[path] = 0
+
+
+class Naps:
+    """Sleeps that take no time."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        await asyncio.sleep(0)
+
+
+async def run(
+    text: str, lab: Lab, given: Json = None, journal: Memory | None = None, naps: Naps | None = None, **more: Any
+) -> Json:
+    limits = more.pop("limits", Limits())
+    program = parse(text, limits).program
+    engine = Engine(
+        program,
+        lab,
+        journal or Memory(),
+        limits,
+        run="r",
+        sleep=naps or Naps(),
+        allowed=more.pop("allowed", ("*",)),
+    )
+    return await engine.run(given)
+
+
+def failing(times: int, error: SmolError) -> Callable[[], int]:
+    left = [times]
+
+    def answer() -> int:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise error
+        return 7
+
+    return answer
+
+
+async def test_results_flow_from_step_to_step() -> None:
+    lab = Lab(add=lambda a, b: a + b)
+    text = """
+steps:
+  - {id: one, call: lab.add, with: {a: "${{ input.n }}", b: 1}}
+  - {id: two, call: lab.add, with: {a: "${{ steps.one }}", b: 10}}
+  - return: {sum: "${{ steps.two }}", text: "one is ${{ steps.one }}"}
+"""
+    assert await run(text, lab, {"n": 1}) == {"sum": 12, "text": "one is 2"}
+
+
+async def test_an_attachment_is_handed_on_as_it_is() -> None:
+    photo = Attachment(b"x", "image/png")
+    lab = Lab(see=lambda image: {"image": image})
+    text = 'steps: [{id: a, call: lab.see, with: {image: "${{ input.p }}"}}, {return: "${{ steps.a.image }}"}]'
+    assert await run(text, lab, {"p": photo}) is photo
+
+
+async def test_an_if_that_is_false_skips_its_step() -> None:
+    lab = Lab(hit=lambda: 1)
+    text = 'steps: [{id: a, if: "${{ input.go }}", call: lab.hit}, {return: "${{ steps.a }}"}]'
+    assert await run(text, lab, {"go": False}) is None
+    assert lab.called == []
+    assert await run(text, lab, {"go": True}) == 1
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+async def test_for_each_keeps_the_order_and_the_bound(parallelism: int) -> None:
+    lab = Lab(double=lambda n: 2 * n)
+    text = f"""
+steps:
+  - for_each: "${{{{ input }}}}"
+    parallelism: {parallelism}
+    do: [{{call: lab.double, with: {{n: "${{{{ item }}}}"}}}}]
+"""
+    assert await run(text, lab, list(range(20))) == [2 * n for n in range(20)]
+    assert lab.busiest == parallelism
+
+
+async def test_the_failure_of_a_branch_is_the_failure_of_the_step_and_stops_its_siblings() -> None:
+    stopped: list[bool] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(True)
+            raise
+
+    lab = Lab(fail=failing(1, NotFound("gone")), forever=forever)
+    text = """
+steps:
+  - parallel: [[{call: lab.forever}], [{call: lab.fail}]]
+    catch: {on: [NOT_FOUND], do: [{return: "${{ error.message }}"}]}
+"""
+    assert await run(text, lab) == "gone"
+    assert stopped == [True]
+
+
+async def test_a_call_is_tried_again_with_growing_pauses() -> None:
+    lab, naps = Lab(get=failing(3, Unavailable("off"))), Naps()
+    text = "steps: [{call: lab.get, retry: {attempts: 4, wait_seconds: 1, factor: 3, longest_wait_seconds: 5}}]"
+    assert await run(text, lab, naps=naps) == 7
+    assert naps.taken == [1, 3, 5]
+    assert len({key for _, _, key in lab.called}) == 1
+
+
+async def test_a_call_that_may_have_had_its_effect_is_not_tried_again_unless_idempotent() -> None:
+    for error, calls in ((Unavailable("off"), 1), (Aborted("busy"), 2)):
+        lab = Lab(add_once=failing(1, error))
+        text = "steps: [{call: lab.add_once, retry: {attempts: 2}}]"
+        if calls == 1:
+            with pytest.raises(Unavailable):
+                await run(text, lab)
+        else:
+            assert await run(text, lab) == 7
+        assert len(lab.called) == calls
+
+
+async def test_a_refusal_for_want_of_room_is_waited_out_without_any_retry() -> None:
+    lab, naps = Lab(get=failing(5, ResourceExhausted("full", retry_after_ms=250))), Naps()
+    assert await run("steps: [{call: lab.get}]", lab, naps=naps) == 7
+    assert naps.taken == [0.25] * 5
+    lab = Lab(get=failing(5, ResourceExhausted("full", retry_after_ms=2000)))
+    with pytest.raises(ResourceExhausted):
+        await run("steps: [{call: lab.get, timeout_seconds: 1}]", lab)
+
+
+async def test_a_timeout_can_be_caught() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    text = "steps: [{call: lab.forever, timeout_seconds: 0.01}]"
+    with pytest.raises(DeadlineExceeded, match=r"steps\[0\]"):
+        await run(text, Lab(forever=forever))
+
+
+async def test_registers_and_sub_programs() -> None:
+    text = """
+registers: {total: 1}
+programs:
+  greet: [{set: {total: 5}}, {return: "hello ${{ input.name }}"}, {return: never}]
+steps:
+  - {id: said, program: greet, with: {name: Ada}}
+  - return: ["${{ steps.said }}", "${{ registers.total }}"]
+"""
+    assert await run(text, Lab()) == ["hello Ada", 5]
+
+
+async def test_limits_hold() -> None:
+    lab = Lab(hit=lambda: 1)
+    loop = 'steps: [{for_each: "${{ input }}", do: [{call: lab.hit}]}]'
+    with pytest.raises(ResourceExhausted, match="more than 10 steps"):
+        await run(loop, lab, list(range(50)), limits=Limits(steps=10))
+    with pytest.raises(ResourceExhausted, match="50 items"):
+        await run(loop, lab, list(range(50)), limits=Limits(items=10))
+    with pytest.raises(PermissionDenied, match=r"lab\.hit"):
+        await run("steps: [{call: lab.hit}]", lab, allowed=("math.*",))
+
+
+async def test_a_call_that_was_cut_off_is_not_made_again_and_stays_so() -> None:
+    journal, lab = CutOff(), Lab(add_once=lambda: 1)
+    journal.begun["steps[0]"] = 1
+    for _ in range(2):
+        with pytest.raises(FailedPrecondition, match="may or may not"):
+            await run("steps: [{call: lab.add_once}]", lab, journal=journal)
+    assert lab.called == []
+
+
+class Killed(BaseException):
+    pass
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_killed_anywhere_and_run_again_a_program_ends_as_if_it_had_not_been(data: st.DataObject) -> None:
+    """Kills before a call, or after its effect; only non-idempotent calls cut off may be missing."""
+    text = """
+steps:
+  - {id: first, call: lab.put, with: {n: 0}}
+  - for_each: [1, 2, 3]
+    do: [{call: lab.put, with: {n: "${{ item }}"}}, {call: lab.put_once, with: {n: "${{ item }}"},
+          catch: {on: [FAILED_PRECONDITION], do: [{call: lab.put, with: {n: 100}}]}}]
+  - {set: {sum: 1}}
+  - {id: last, call: lab.put, with: {n: 4}}
+  - return: "${{ steps.last }}"
+"""
+    effects: dict[str, int] = {}
+    once: list[int] = []
+    fuse = [data.draw(st.integers(0, 20))]
+
+    def burn() -> None:
+        fuse[0] -= 1
+        if fuse[0] == -1:
+            raise Killed
+
+    def put(n: int) -> int:
+        burn()
+        effects[str(n)] = n
+        burn()
+        return n
+
+    def put_once(n: int) -> int:
+        burn()
+        once.append(n)
+        burn()
+        return n
+
+    lab, journal = Lab(put=put, put_once=put_once), CutOff()
+
+    async def live() -> Json:
+        return await run(text, lab, journal=journal)
+
+    for _ in range(3):
+        try:
+            assert asyncio.run(live()) == 4
+            break
+        except Killed:
+            fuse[0] = data.draw(st.integers(0, 20))
+    else:
+        fuse[0] = 10**6
+        assert asyncio.run(live()) == 4
+    assert len(once) == len(set(once))
+    assert set(effects) - {"100"} == {"0", "1", "2", "3", "4"}
+
+
+def test_an_outcome_gives_its_value_or_raises_its_error() -> None:
+    assert Outcome(3).take() == 3
+    with pytest.raises(NotFound):
+        Outcome(error=NotFound("x")).take()
