@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import smol
-from smol.errors import InvalidArgument
+from smol.errors import InvalidArgument, Unavailable
 
 pytestmark = pytest.mark.e2e
 
@@ -52,3 +55,38 @@ async def test_a_killed_executor_goes_on_and_does_nothing_twice(tmp_path: Path) 
         assert (await s.storage.get("sum"))["version"] == 1
         assert (await s.storage.get("after"))["version"] == 2  # The second write of all.
         assert (await s.executor.status(run))["state"] == "done"
+
+
+@pytest.mark.timeout(90)
+async def test_a_program_goes_on_after_its_host_was_killed(
+    serve: Any, gone: Callable[[int], bool], tmp_path: Path
+) -> None:
+    program = STORING.replace("wait: 1", "wait: 2")
+    with serve() as first:
+        async with smol.connect(first.socket) as s:
+            run = (await s.call("executor.submit", {"program": program, "input": {"expression": "2/3"}}))["id"]
+            while len(await s.executor.history(run)) < 3:
+                await asyncio.sleep(0.02)
+            workers = [entry["pid"] for entry in await s.lifecycle.processes() if entry["pid"] > 0]
+            first.process.kill()
+    deadline = time.monotonic() + 2
+    while not all(gone(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    with serve() as second:
+        async with smol.connect(second.socket) as s:
+            while {e["name"]: e["state"] for e in await s.lifecycle.processes()}["executor"] != "ready":
+                await asyncio.sleep(0.05)  # Unasked: there is work left.
+            assert await s.executor.result(run) == "2/3"
+            assert [step["operation"] for step in await s.executor.history(run)].count("storage.put") == 2
+            assert (await s.storage.get("after"))["version"] == 2
+
+
+async def test_runs_belong_to_one_host_at_a_time(serve: Any, tmp_path: Path) -> None:
+    with serve() as host:
+        async with smol.connect(host.socket) as s:
+            await s.executor.list()
+            home = host.socket.parent
+            async with smol.local({"SMOL_HOME": str(home)}) as private:
+                with pytest.raises(Unavailable, match="open in another process"):
+                    await private.call("executor.submit", {"program": STORING, "input": {"expression": "1"}})

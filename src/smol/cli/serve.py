@@ -44,7 +44,7 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
     private_descriptors = () if ready_fd is None else (ready_fd,)
     zygote = Zygote.fork(*private_descriptors)  # Before anything that a worker should not see, or can't share.
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve_host(settings.host, settings.units, zygote, ready))
+        runner.run(serve_host(settings.host, settings.units, zygote, ready, private=private))
 
 
 def _watch_input(host: Host) -> None:

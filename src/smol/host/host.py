@@ -76,8 +76,11 @@ class Host:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_again = False
 
-    async def start(self) -> None:
-        """Listen and start what is to run always. Raises SmolError when that can't be."""
+    async def start(self, *, private: bool = False) -> None:
+        """Listen, and start what is to run always or has unfinished work. Raises SmolError when that can't be.
+
+        private: too short-lived to go on with unfinished work.
+        """
         become_subreaper()
         own_directory(self.locations.socket.parent)
         self._server = await listen(self.locations.socket, self._accept)
@@ -91,7 +94,7 @@ class Host:
         )
         self._admit_resident("lifecycle", lifecycle)
         self.registry.discover(self.settings.unit_directories)
-        self.supervisor.start()
+        self.supervisor.start(lambda unit: not private and self._left_unfinished(unit))
         self._watchdog = asyncio.get_running_loop().create_task(self._feed_watchdog())
         notify(f"READY=1\nSTATUS=serving {len(self.bus.services)} units")
         _log.info("serving %d units at %s", len(self.bus.services), self.locations.socket)
@@ -168,6 +171,10 @@ class Host:
         self.registry.residents[name] = unit
         self.supervisor.admit(manifest, lambda worker: ResidentPlan([(name, unit, environment)]))
 
+    def _left_unfinished(self, unit: str) -> bool:
+        """Whether a unit left the file `resume` in its data directory, to be started with the host."""
+        return (self.locations.data / "units" / unit / "resume").exists()
+
     def _end_stuck(self, worker: HostedWorker, operation: str) -> None:
         if worker.resident:
             _log.error("%s does not end though nobody waits for it", operation)
@@ -202,10 +209,13 @@ async def serve(
     unit_settings: Mapping[str, dict[str, Any]],
     zygote: Zygote | None = None,
     ready: Callable[[Host], None] | None = None,
+    *,
+    private: bool = False,
 ) -> None:
     """Run a host until SIGTERM or SIGINT.
 
     zygote: forked before the event loop started; else one is executed. ready: called once it serves.
+    private: see `Host.start`.
     """
     host = Host(settings, unit_settings, zygote)
     loop = asyncio.get_running_loop()
@@ -213,7 +223,7 @@ async def serve(
         loop.add_signal_handler(number, host.request_stop)
     loop.add_signal_handler(signal.SIGHUP, host.request_reload)
     try:
-        await host.start()
+        await host.start(private=private)
         host.launcher.adopts = True  # This process is the host's alone.
         if ready is not None:
             ready(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from smol.errors import InvalidArgument, NotFound, Unavailable, nearest
 from smol.host.bus import Bus, Service
@@ -29,12 +29,13 @@ class Supervisor:
         self._renewing: set[asyncio.Task[None]] = set()
         self._leaving: set[HostedWorker] = set()
 
-    def start(self) -> None:
-        """Start the workers that are to run always, in dependency order, and watch all."""
+    def start(self, unfinished: Callable[[str], bool]) -> None:
+        """Start the workers that are to run always or have a unit with `unfinished` work, and watch all."""
         self._watch = asyncio.get_running_loop().create_task(self._ping())
         for name in self._order():
-            if self.workers[name].always:
-                self.workers[name].try_demand()
+            worker = self.workers[name]
+            if worker.always or any(unfinished(service.manifest.name) for service in worker.services):
+                worker.try_demand()
 
     def admit(self, manifest: Manifest, plan_for: PlanFor) -> HostedWorker:
         """Give a unit its worker. Raises InvalidArgument when it can't be, and then nothing has changed."""

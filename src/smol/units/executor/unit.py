@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -65,6 +66,7 @@ class Executor(Unit):
         self._store: Store | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._context: Context | None = None
+        self._mark: Path | None = None
 
     async def provision(self, context: Context) -> None:
         try:
@@ -73,12 +75,15 @@ class Executor(Unit):
             raise InvalidArgument(f"[units.executor] in smol.toml: {error}") from None
         path = context.data_dir / "runs.db"
         self._store = await asyncio.to_thread(Store.open, path, MIGRATIONS, Options())
+        self._mark = context.data_dir / "resume"
         self._context = context
 
     async def serve(self, context: Context) -> None:
         """Go on with the runs that an earlier life of this worker left."""
         self._context = context
-        for run in await self._opened().read(lambda connection: list_runs(connection, "running", -1)):
+        left = await self._opened().read(lambda connection: list_runs(connection, "running", -1))
+        self._note_unfinished(bool(left))
+        for run in left:
             context.log.info("going on with run %s", run.id)
             self._launch(run.id)
 
@@ -233,6 +238,15 @@ class Executor(Unit):
             raise Unavailable("the journal is not open yet")
         return self._store
 
+    def _note_unfinished(self, unfinished: bool) -> None:
+        """A host starts the units that left this mark, without waiting for a call."""
+        if self._mark is None:
+            return
+        if unfinished:
+            self._mark.touch()
+        else:
+            self._mark.unlink(missing_ok=True)
+
     def _patterns(self, allowed: Allowed) -> Sequence[str]:
         return allowed if allowed is not None else self._limits.allowed
 
@@ -267,6 +281,7 @@ class Executor(Unit):
     def _launch(self, run: str) -> None:
         if run in self._tasks:
             return
+        self._note_unfinished(True)
         task = asyncio.get_running_loop().create_task(self._live(run))
         self._tasks[run] = task
         task.add_done_callback(lambda _: self._tasks.pop(run, None))
@@ -290,6 +305,8 @@ class Executor(Unit):
             context.log.exception("run %s failed", run)
             state, outcome = "failed", Outcome(error=Internal(f"{type(error).__name__}: {error}"))
         await store.write(lambda connection: end_run(connection, run, state, outcome))
+        if len(self._tasks) <= 1:  # This one is the last.
+            self._note_unfinished(False)
         context.publish("ended", {"run": run, "state": state})
 
     async def _wait_a_while(self, run: str) -> None:
