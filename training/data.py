@@ -50,8 +50,11 @@ def load_cifar(data: Path, part: str, runs: Path) -> tuple[Tensor, Tensor]:
             for member in archive:
                 if member.isfile() and member.name.startswith(f"{part}/"):
                     content = archive.extractfile(member)
-                    assert content is not None
-                    images.append(np.asarray(Image.open(BytesIO(content.read())).convert("RGB")).transpose(2, 0, 1))
+                    if content is None:
+                        raise ValueError(f"{member.name} is no file")
+                    images.append(
+                        np.asarray(Image.open(BytesIO(content.read())).convert("RGB")).transpose(2, 0, 1)
+                    )
                     labels.append(CLASSIFY_CLASSES.index(member.name.split("/")[1]))
         return {"images": np.stack(images), "labels": np.array(labels)}
 
@@ -107,7 +110,10 @@ def load_detection(data: Path, runs: Path, teacher: Path) -> tuple[Tensor, Tenso
     """
 
     def make() -> dict[str, np.ndarray]:
-        rows = [*_marked(data / "animals-det", "instances_train.json"), *_marked(data / "coco-train128", "instances.json")]
+        rows = [
+            *_marked(data / "animals-det", "instances_train.json"),
+            *_marked(data / "coco-train128", "instances.json"),
+        ]
         rows += [(path, np.zeros((0, 5), np.float32)) for path in outlier_files(data, held_out=False)]
         seen = detect_with_teacher(teacher, [path for path, _ in rows])
         images, boxes, scores = [], [], []
@@ -188,7 +194,9 @@ def merge_boxes(marked: np.ndarray, taught: np.ndarray) -> tuple[np.ndarray, np.
     return corners, scores
 
 
-def augment(images: Tensor, boxes: Tensor, scores: Tensor, side: int, mosaic: bool) -> tuple[Tensor, Tensor, Tensor]:
+def augment(
+    images: Tensor, boxes: Tensor, scores: Tensor, side: int, mosaic: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """A batch of pictures [b, 3, 320, 320] cut, scaled, mirrored and coloured: float [b, 3, side, side] of 0 to 255.
 
     With `mosaic`, each result shows four pictures: b must be a multiple of four, and the result has b / 4.
@@ -204,8 +212,8 @@ def augment(images: Tensor, boxes: Tensor, scores: Tensor, side: int, mosaic: bo
         scores = scores.reshape(count, -1, scores.shape[-1])
         tiles = images.view(count, 2, 2, 3, half, half)
         images = tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, 3, side, side)
-    # What is cut away almost wholly is gone; [b, m] areas before were warped without clipping.
-    return recolour(images), boxes, scores * (boxes[..., 2:] - boxes[..., :2] > 3).all(dim=2, keepdim=True)
+    large_enough = (boxes[..., 2:] - boxes[..., :2] > 3).all(dim=2, keepdim=True)
+    return recolour(images), boxes, scores * large_enough
 
 
 def warp(images: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:

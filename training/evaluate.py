@@ -184,11 +184,14 @@ def measure_classifier(network: Network, data: Path, runs: Path) -> dict[str, An
     rows = [network.run((image[None].numpy() - mean) / std)[0] for image in images]
     scores = softmax(np.stack(rows))
     best, right = scores.max(axis=1), scores.argmax(axis=1) == truth
-    outside = softmax(np.stack([_logits(network, path) for path in outlier_files(data, held_out=True)])).max(axis=1)
+    outside = softmax(np.stack([_logits(network, path) for path in outlier_files(data, held_out=True)])).max(
+        axis=1
+    )
     return {
         "cifar_test_accuracy": round(100 * float(right.mean()), 2),
         "by_class": {
-            name: round(100 * float(right[truth == index].mean()), 1) for index, name in enumerate(CLASSIFY_CLASSES)
+            name: round(100 * float(right[truth == index].mean()), 1)
+            for index, name in enumerate(CLASSIFY_CLASSES)
         },
         "expected_calibration_error": round(100 * calibration_error(best, right), 2),
         "by_threshold": {

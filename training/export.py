@@ -16,7 +16,13 @@ import onnx
 import torch
 from data import load_cifar, load_detection
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -57,7 +63,9 @@ def trained(model: nn.Module, checkpoint: Path) -> nn.Module:
     """The averaged weights of a checkpoint, which are also written as safetensors."""
     weights = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
     model.load_state_dict(weights)
-    save_file({name: value.contiguous() for name, value in weights.items()}, checkpoint.with_suffix(".safetensors"))
+    save_file(
+        {name: value.contiguous() for name, value in weights.items()}, checkpoint.with_suffix(".safetensors")
+    )
     return model.eval()
 
 
@@ -102,7 +110,9 @@ class Pictures(CalibrationDataReader):
             return None
         inputs = (image[None].float() - MEAN) / STD
         if image.shape[-1] != self.side:
-            inputs = nn.functional.interpolate(inputs, size=(self.side, self.side), mode="bilinear", antialias=True)
+            inputs = nn.functional.interpolate(
+                inputs, size=(self.side, self.side), mode="bilinear", antialias=True
+            )
         return {"image": inputs.numpy()}
 
 

@@ -37,14 +37,21 @@ def choose_device() -> torch.device:
 class Run:
     """A network in training: optimiser, schedule, averaged weights and what was measured, kept on disk."""
 
-    def __init__(self, name: str, model: nn.Module, peak_rate: float, options: argparse.Namespace) -> None:
+    def __init__(
+        self, name: str, model: nn.Module, peak_rate: float, options: argparse.Namespace, adaptive: bool = False
+    ) -> None:
         self.path = options.runs / f"{name}.pt"
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         decayed = [p for p in model.parameters() if p.ndim > 1]
         plain = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.SGD(groups, lr=peak_rate, momentum=0.9, nesterov=True)
+        decay = 0.05 if adaptive else 5e-4
+        groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser: torch.optim.Optimizer
+        if adaptive:
+            self.optimiser = torch.optim.AdamW(groups, lr=peak_rate)
+        else:
+            self.optimiser = torch.optim.SGD(groups, lr=peak_rate, momentum=0.9, nesterov=True)
         self.peak_rate = peak_rate
         self.budget_seconds = options.minutes * 60
         self.spent_seconds = 0.0
@@ -63,7 +70,7 @@ class Run:
     def step(self, loss: torch.Tensor) -> None:
         """One update; the rate rises over the first 4 % of the budget and falls as a cosine after it."""
         warm = min(1.0, self.fraction / 0.04)
-        rate = self.peak_rate * min(warm, 0.5 * (1 + math.cos(math.pi * self.fraction))) + 1e-5
+        rate = self.peak_rate * max(1e-3, min(warm, 0.5 * (1 + math.cos(math.pi * self.fraction))))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)

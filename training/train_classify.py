@@ -33,19 +33,19 @@ def main() -> None:
     run = Run("smol-classify", model, peak_rate=0.1, options=options)
     outlier_count = round(options.batch * OUTLIER_SHARE)
     while run.fraction < 1:
-        total = 0.0
+        losses = []
         batches = kept[torch.randperm(len(kept))].split(options.batch - outlier_count)[:-1]
-        for count, chosen in enumerate(batches, 1):
+        for chosen in batches:
             extra = outliers[torch.randint(len(outliers), (outlier_count,))]
             inputs = prepare(crop_and_flip(torch.cat((images[chosen], extra))), device)
             logits = model(inputs)
             loss = loss_of(logits, labels[chosen].to(device))
             run.step(loss)
-            total += loss.item()
+            losses.append(loss.item())
             if run.fraction >= 1:
                 break
         logits = logits_of(run.average, images[held], device)
-        run.note(loss=total / count, held_out=accuracy(logits, labels[held]))
+        run.note(loss=sum(losses) / len(losses), held_out=accuracy(logits, labels[held]))
         run.save(every_seconds=240)
     run.average.temperature.fill_(fit_temperature(logits, labels[held]))
     run.note(temperature=float(run.average.temperature))

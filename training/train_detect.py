@@ -30,10 +30,10 @@ def main() -> None:
     images, boxes, scores = load_detection(options.data, options.runs, options.teacher)
     print(f"{len(images)} pictures, {int((scores > 0).sum())} boxes:", (scores > 0).sum(dim=(0, 1)).tolist())
     model = SmolDetect().to(device, memory_format=torch.channels_last)
-    run = Run("smol-detect", model, peak_rate=0.04, options=options)
+    run = Run("smol-detect", model, peak_rate=2e-3, options=options, adaptive=True)
     while run.fraction < 1:
-        totals = torch.zeros(2)
-        for count in range(1, 51):
+        seen = []
+        for _ in range(50):
             side = next(side for share, side in reversed(STAGES) if run.fraction >= share)
             mosaic = run.fraction < NO_MOSAIC_FROM and run.step_count % 3 == 0
             chosen = torch.randint(len(images), (options.batch * (4 if mosaic else 1),))
@@ -42,10 +42,11 @@ def main() -> None:
             inputs = ((inputs - MEAN) / STD).contiguous(memory_format=torch.channels_last)
             losses = losses_of(*model.decode(inputs), corners, targets)
             run.step(losses[0] + 2.0 * losses[1])
-            totals += torch.stack(losses).detach().cpu()
+            seen.append([loss.item() for loss in losses])
             if run.fraction >= 1:
                 break
-        run.note(score_loss=totals[0].item() / count, box_loss=totals[1].item() / count)
+        score_loss, box_loss = torch.tensor(seen).mean(dim=0).tolist()
+        run.note(score_loss=score_loss, box_loss=box_loss)
         run.save(every_seconds=240)
     run.save()
 

@@ -29,7 +29,7 @@ def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequen
     )
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]  # Torch is not type-checked.
     """Two convolutions with a shortcut (He et al. 2015)."""
 
     def __init__(self, width: int) -> None:
@@ -41,7 +41,7 @@ class Block(nn.Module):
         return torch.relu(x + self.second(self.first(x)))
 
 
-class SmolClassify(nn.Module):
+class SmolClassify(nn.Module):  # type: ignore[misc]
     """[b, 3, 32, 32] -> logits [b, 10] over CLASSIFY_CLASSES, divided by the temperature.
 
     temperature: a buffer, fitted after training, so that softmax gives probabilities (Guo et al. 2017).
@@ -68,7 +68,7 @@ class SmolClassify(nn.Module):
         return logits / self.temperature
 
 
-class SmolDetect(nn.Module):
+class SmolDetect(nn.Module):  # type: ignore[misc]
     """[b, 3, height, width] -> [b, n, 4 + classes]: x1, y1, x2, y2 in input pixels, then probabilities.
 
     n is the number of cells of strides 8, 16 and 32; both sides must be multiples of 32. Every cell
@@ -87,7 +87,7 @@ class SmolDetect(nn.Module):
         self.tower = conv(neck, neck)  # Shared by the levels, as are both outputs.
         self.scores = nn.Conv2d(neck, classes, 1)
         self.sides = nn.Conv2d(neck, 4, 3, padding=1)
-        nn.init.constant_(self.scores.bias, -4.6)  # type: ignore[arg-type]  # A prior of 1 %: Lin et al. 2017.
+        nn.init.constant_(self.scores.bias, -4.6)  # A prior of 1 %: Lin et al. 2017.
 
     def levels(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Of each stride: class logits [b, classes, h, w], and distances to the sides [b, 4, h, w] in strides."""
@@ -108,7 +108,7 @@ class SmolDetect(nn.Module):
         return torch.cat((boxes, logits.sigmoid()), dim=2)
 
     def decode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits [b, n, classes], corners [b, n, 4] in pixels, and of the cells: centres [n, 2], strides [n, 1]."""
+        """Logits [b, n, classes], corners [b, n, 4] in pixels; of the cells: centres [n, 2], strides [n, 1]."""
         logits, sides, centres, steps = [], [], [], []
         for stride, (score, side) in zip(STRIDES, self.levels(x), strict=True):
             height, width = x.shape[2] // stride, x.shape[3] // stride

@@ -224,7 +224,7 @@ class Networks:
 
 
 def register_embedded() -> None:
-    """Make the embedded networks known to the torch engine. Imports torch. Raises FailedPrecondition without it."""
+    """Make the embedded networks known to the torch engine. Raises FailedPrecondition without torch."""
     try:
         from smol.models.networks import CLASSIFY_CLASSES, DETECT_CLASSES, SmolClassify, SmolDetect
     except ImportError as error:

@@ -70,7 +70,13 @@ def test_decoded_boxes_are_taken_as_they_are_with_their_best_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "shape"), [("decoded", (1, 84, 12)), ("nanodet_plus", (1, 85, 112)), ("yolox", (1, 84, 85)), ("fastestdet", (1, 85, 4, 4))]
+    ("head", "shape"),
+    [
+        ("decoded", (1, 84, 12)),
+        ("nanodet_plus", (1, 85, 112)),
+        ("yolox", (1, 84, 85)),
+        ("fastestdet", (1, 85, 4, 4)),
+    ],
 )
 def test_nothing_above_the_threshold_is_no_box(head: str, shape: tuple[int, ...]) -> None:
     found = suppress(HEADS[head](np.zeros(shape, dtype=np.float32), SIDE, SIDE, 0.3), 0.5, 10)
