@@ -197,7 +197,7 @@ def merge_boxes(marked: np.ndarray, taught: np.ndarray) -> tuple[np.ndarray, np.
 def augment(
     images: Tensor, boxes: Tensor, scores: Tensor, side: int, mosaic: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch of pictures [b, 3, 320, 320] cut, scaled, mirrored and coloured: float [b, 3, side, side] of 0 to 255.
+    """A batch of pictures [b, 3, 320, 320] cut, scaled, mirrored, coloured: float [b, 3, side, side] of 0 to 255.
 
     With `mosaic`, each result shows four pictures: b must be a multiple of four, and the result has b / 4.
     """
