@@ -51,7 +51,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the network's output is read: the name of its head, and the overlap beyond which boxes are doubles."""
 
-    head: Literal["softmax", "nanodet_plus", "yolox", "fastestdet"]
+    head: Literal["softmax", "decoded", "nanodet_plus", "yolox", "fastestdet"]
     max_overlap: Annotated[float, Meta(gt=0, le=1)] = 0.5
 
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from smol.engines import Array, Engine, share_one_heap
+from smol.engines.engine import TensorSpec, layout_of
 from smol.engines.onnx import OnnxEngine
-from smol.engines.torch import TorchEngine
-from smol.errors import Cancelled, InvalidArgument, Unavailable, nearest
+from smol.engines.torch import NetworkSpec, TorchEngine, register_network
+from smol.errors import Cancelled, FailedPrecondition, InvalidArgument, Unavailable, nearest
 from smol.models import Model, Store, Variant, load_catalog
 from smol.models.catalog import read_labels
 from smol.vision import DEFAULT_MAX_PIXELS, Preprocessor
@@ -213,11 +214,35 @@ class Networks:
         threads = self.settings.threads or None
         engine: Engine
         if (self.settings.engine or variant.engine) == "torch":
+            if variant.network:
+                register_embedded()
             engine = TorchEngine.load(path, network=variant.network or None, threads=threads)
         else:
             engine = OnnxEngine.load(path, threads=threads, spin=self.settings.spin)
         context.log.info("loaded %s:%s", model.name, variant.name)
         return Network(model, variant, engine, names)
+
+
+def register_embedded() -> None:
+    """Make the embedded networks known to the torch engine. Raises FailedPrecondition without torch."""
+    try:
+        from smol.models.networks import CLASSIFY_CLASSES, DETECT_CLASSES, SmolClassify, SmolDetect
+    except ImportError as error:
+        raise FailedPrecondition("the torch engine needs the package 'torch': pip install smol[torch]") from error
+
+    picture, logits = (1, 3, 32, 32), (1, len(CLASSIFY_CLASSES))
+    _register("smol-classify", SmolClassify, picture, "logits", logits)
+    for side in (256, 320):
+        cells = sum((side // stride) ** 2 for stride in (8, 16, 32))
+        boxes = (1, cells, 4 + len(DETECT_CLASSES))
+        _register(f"smol-detect-{side}", SmolDetect, (1, 3, side, side), "boxes", boxes)
+
+
+def _register(
+    name: str, build: Callable[[], Any], taken: tuple[int, ...], output: str, given: tuple[int, ...]
+) -> None:
+    inputs = (TensorSpec("image", taken, "float32", "NCHW"),)
+    register_network(name, NetworkSpec(build, inputs, (TensorSpec(output, given, "float32", layout_of(given)),)))
 
 
 def check_cancelled(context: Context) -> None:

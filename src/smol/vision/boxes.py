@@ -93,7 +93,24 @@ def fastestdet(output: FloatArray, width: int, height: int, threshold: float) ->
     return Boxes(np.concatenate((centre - half, centre + half), axis=1), kept, classes)
 
 
-HEADS: Mapping[str, Head] = {"nanodet_plus": nanodet_plus, "yolox": yolox, "fastestdet": fastestdet}
+def decoded(output: FloatArray, width: int, height: int, threshold: float) -> Boxes:
+    """Head of networks that decode their boxes themselves: [1, n, 4 + classes], probabilities after corners.
+
+    One box has one class, its best. Corners that reach out of the input are left as they are.
+    """
+    rows = output[0]
+    classes, kept = _best_class(rows[:, 4:])
+    cells = np.flatnonzero(kept > threshold)
+    cells, classes, kept = _best(cells, classes[cells], kept[cells])
+    return Boxes(rows[cells, :4], kept, classes)
+
+
+HEADS: Mapping[str, Head] = {
+    "decoded": decoded,
+    "nanodet_plus": nanodet_plus,
+    "yolox": yolox,
+    "fastestdet": fastestdet,
+}
 
 
 def suppress(boxes: Boxes, max_overlap: float, max_count: int) -> Boxes:

@@ -118,8 +118,9 @@ class Preprocessor:
         image = picture.image
         scale = max(self.width / image.width, self.height / image.height) / self.crop_fraction
         width, height = self.width / scale, self.height / scale
-        left = (image.width * scale - self.width) // 2 / scale
-        top = (image.height * scale - self.height) // 2 / scale
+        # Rounding may make a margin of nothing negative.
+        left = max(0.0, (image.width * scale - self.width) // 2 / scale)
+        top = max(0.0, (image.height * scale - self.height) // 2 / scale)
         box = (left, top, min(left + width, image.width), min(top + height, image.height))
         resized = image.resize((self.width, self.height), Image.Resampling.BILINEAR, box=box)
         placement = Placement(

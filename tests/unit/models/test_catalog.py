@@ -6,18 +6,43 @@ from pathlib import Path
 import pytest
 
 from smol.errors import DataLoss, NotFound
+from smol.models import Store, load_catalog
 from smol.models import catalog as catalog_module
-from smol.models import load_catalog
 from smol.models.catalog import parse_catalog, read_labels
 
 TEXT = Path(catalog_module.__file__).with_name("catalog.toml").read_text(encoding="utf-8")
 
 
-def test_every_detector_has_eighty_labels_and_each_task_a_model() -> None:
+EMBEDDED = Path(catalog_module.__file__).with_name("embedded")
+
+
+def test_every_detector_has_labels_of_coco_and_each_task_a_model() -> None:
     catalog = load_catalog()
     assert {model.task for model in catalog.model} == {"classify", "detect"}
+    coco = catalog.labels["coco80"].names
+    assert len(set(coco)) == 80
     for model, _ in catalog.variants("detect"):
-        assert len(set(catalog.labels[model.labels].names)) == 80
+        assert set(catalog.labels[model.labels].names) <= set(coco)
+
+
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_the_first_model_of_each_task_comes_with_the_package(task: str, tmp_path: Path) -> None:
+    model, variant = next(load_catalog().variants(task))
+    assert model.name == f"smol-{task}"
+    assert Store(tmp_path / "unused").obtain(variant) == EMBEDDED / variant.file
+    assert not (tmp_path / "unused").exists()
+
+
+def test_embedded_files_are_small_and_each_model_has_a_card() -> None:
+    embedded = [(model, v) for model in load_catalog().model for v in model.variant if v.embedded]
+    assert {variant.file for _, variant in embedded} == {path.name for path in EMBEDDED.glob("*.onnx")}
+    assert sum(variant.bytes for _, variant in embedded) <= 3 * 2**20
+    for model, _ in embedded:
+        card = (EMBEDDED / f"{model.name}.md").read_text(encoding="utf-8")
+        first, *rest = card.splitlines()
+        assert first.endswith(".") and not first.startswith("#")
+        for heading in ("Data", "Training", "Accuracy", "Weaknesses", "Intended use"):
+            assert f"## {heading}" in rest
 
 
 def test_every_head_fits_the_task() -> None:
@@ -34,7 +59,7 @@ def test_a_model_is_found_by_name_and_by_variant() -> None:
 
 @pytest.mark.parametrize("name", ["nanodet-plus", "nanodet-plus-m:417", "mobilenet-v2", ""])
 def test_an_unknown_model_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(NotFound, match="known: nanodet-plus-m:416, "):
+    with pytest.raises(NotFound, match=r"known: smol-detect:.*, nanodet-plus-m:416, "):
         load_catalog().find("detect", name)
 
 

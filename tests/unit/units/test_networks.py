@@ -4,13 +4,15 @@ import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
+from smol.engines.torch import TorchEngine
 from smol.errors import Cancelled, DataLoss, InvalidArgument, NotFound, Unavailable
 from smol.sdk import Context
-from smol.units.networks import MAX_LOADED, Network, Networks, Settings
+from smol.units.networks import MAX_LOADED, Network, Networks, Settings, register_embedded
 
 MakeContext = Callable[..., Context]
 
@@ -43,21 +45,33 @@ def test_an_unknown_model_in_the_settings_is_refused_at_start(make_context: Make
 
 
 @pytest.mark.usefixtures("no_mirror")
-def test_without_any_source_the_error_says_what_to_do(make_context: MakeContext) -> None:
+def test_without_any_source_a_named_model_is_refused_saying_what_to_do(make_context: MakeContext) -> None:
     context = make_context("classify")
     networks = Networks.from_context("classify", context)
-    with pytest.raises(Unavailable, match="Set SMOL_MODEL_MIRROR"):
-        networks.get(None, context)
     with pytest.raises(Unavailable, match=r"mobilenet_v1_0\.25_128_int8\.onnx is on no public server"):
         networks.get("mobilenet-v1:0.25-128-int8", context)
 
 
-@pytest.mark.usefixtures("mirror")
-def test_the_catalogs_first_is_the_default_and_is_loaded_once(make_context: MakeContext, link: Any) -> None:
-    networks, context = detectors(make_context)
+@pytest.mark.usefixtures("no_mirror")
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_the_default_comes_with_the_package_and_is_copied_nowhere(
+    make_context: MakeContext, tmp_path: Path, task: Literal["classify", "detect"]
+) -> None:
+    context = make_context(task, threads=1)
+    networks = Networks.from_context(task, context)
     network = networks.get(None, context)
+    assert network.model.name == f"smol-{task}"
+    side = network.variant.input.width
+    output = network.run(np.zeros((1, 3, side, side), np.float32))
+    assert output.shape[-1] == len(network.labels) + (4 if task == "detect" else 0)
+    assert not (tmp_path / "cache" / "models").exists()
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_named_model_is_fetched_and_loaded_once(make_context: MakeContext, link: Any) -> None:
+    networks, context = detectors(make_context)
+    network = networks.get("nanodet-plus-m", context)
     assert (network.model.name, network.variant.name) == ("nanodet-plus-m", "416")
-    assert networks.get("nanodet-plus-m", context) is network
     assert networks.get("nanodet-plus-m:416", context) is network
     assert link.told[-1] == (1.0, "fetching nanodet_plus_m_416.onnx")
 
@@ -67,17 +81,6 @@ def test_the_setting_names_the_default(make_context: MakeContext) -> None:
     networks, context = detectors(make_context, model="fastestdet", threads=1)
     assert networks.get(None, context).model.name == "fastestdet"
     assert [(info.name, info.present) for info in networks.listing() if info.default] == [("fastestdet", True)]
-
-
-def test_the_default_is_the_first_that_the_mirror_has(
-    make_context: MakeContext, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    only = tmp_path / "mirror"
-    only.mkdir()
-    (only / "nanodet_plus_m_320_int8.onnx").symlink_to(shared / "models/detect/nanodet_plus_m_320_int8.onnx")
-    monkeypatch.setenv("SMOL_MODEL_MIRROR", str(only))
-    networks, context = detectors(make_context)
-    assert networks.get(None, context).variant.name == "320-int8"
 
 
 @pytest.mark.usefixtures("mirror")
@@ -135,13 +138,30 @@ def test_loading_stops_when_the_caller_goes_away(make_context: MakeContext) -> N
 @pytest.mark.usefixtures("mirror")
 def test_the_listing_says_what_is_present_and_what_is_the_default(make_context: MakeContext) -> None:
     networks, context = detectors(make_context)
-    assert not any(info.present for info in networks.listing())
+    assert {info.name for info in networks.listing() if info.present} == {"smol-detect"}
     networks.get("fastestdet:352", context)
-    assert [info.name for info in networks.listing() if info.present] == ["fastestdet"]
-    assert [info.variant for info in networks.listing() if info.default] == ["416"]
+    assert {info.name for info in networks.listing() if info.present} == {"smol-detect", "fastestdet"}
+    assert [info.name for info in networks.listing() if info.default] == ["smol-detect"]
     assert {info.licence for info in networks.listing()} == {"Apache-2.0", "BSD-3-Clause"}
 
 
 def test_every_setting_is_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     assert [name for name in Settings.__struct_fields__ if f"| `{name}` |" not in page] == []
+
+
+def test_the_torch_engine_runs_the_embedded_networks_by_name() -> None:
+    torch = pytest.importorskip("torch", reason="torch is an extra")
+    safetensors = pytest.importorskip("safetensors.torch")
+    from smol.models.networks import SmolDetect
+
+    register_embedded()
+    register_embedded()
+    module = SmolDetect().eval()
+    engine = TorchEngine.load(safetensors.save(module.state_dict()), network="smol-detect-256")
+    picture = np.random.default_rng(0).standard_normal((1, 3, 256, 256)).astype(np.float32)
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(picture)).numpy()
+    found = engine.run({"image": picture})["boxes"]
+    assert found.shape == engine.outputs[0].shape
+    assert np.abs(found - expected).max() < 1e-3

@@ -59,8 +59,24 @@ def test_fastestdet_boxes_are_fractions_of_the_picture() -> None:
     assert (found.classes.tolist(), found.scores.tolist()) == ([11], [pytest.approx(0.5**0.4)])
 
 
+def test_decoded_boxes_are_taken_as_they_are_with_their_best_class() -> None:
+    output = np.zeros((1, 84, 4 + 3), dtype=np.float32)
+    output[0, 5] = [-2.0, 3.0, 40.0, 70.0, 0.2, 0.1, 0.6]
+    output[0, 9] = [1.0, 1.0, 9.0, 9.0, 0.3, 0.4, 0.35]
+    found = HEADS["decoded"](output, SIDE, SIDE, 0.5)
+    assert found.corners.tolist() == [[-2.0, 3.0, 40.0, 70.0]]
+    assert (found.classes.tolist(), found.scores.tolist()) == ([2], [pytest.approx(0.6)])
+    assert HEADS["decoded"](output, SIDE, SIDE, 0.35).classes.tolist() == [2, 1]
+
+
 @pytest.mark.parametrize(
-    ("head", "shape"), [("nanodet_plus", (1, 85, 112)), ("yolox", (1, 84, 85)), ("fastestdet", (1, 85, 4, 4))]
+    ("head", "shape"),
+    [
+        ("decoded", (1, 84, 12)),
+        ("nanodet_plus", (1, 85, 112)),
+        ("yolox", (1, 84, 85)),
+        ("fastestdet", (1, 85, 4, 4)),
+    ],
 )
 def test_nothing_above_the_threshold_is_no_box(head: str, shape: tuple[int, ...]) -> None:
     found = suppress(HEADS[head](np.zeros(shape, dtype=np.float32), SIDE, SIDE, 0.3), 0.5, 10)

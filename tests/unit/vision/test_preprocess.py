@@ -83,3 +83,13 @@ def test_a_sliver_of_a_picture_still_fits(fit: Fit, size: tuple[int, int]) -> No
 def test_a_scale_of_zero_is_refused() -> None:
     with pytest.raises(InvalidArgument):
         Preprocessor(width=8, height=8, fit="stretch", channels="rgb", std=(1, 0, 1))
+
+
+@pytest.mark.parametrize("side", [32, 160, 224])
+def test_a_crop_of_all_that_fits_starts_inside_pictures_of_any_size(side: int) -> None:
+    whole = Preprocessor(width=side, height=side, fit="crop", channels="rgb", crop_fraction=1.0)
+    for width in range(240, 400, 3):
+        for height in (256, width):
+            tensor, placement = whole(plain(width, height))
+            assert tensor.shape == (1, 3, side, side)
+            assert max(placement.offset_x, placement.offset_y) <= 0

@@ -38,7 +38,7 @@ def test_a_real_photo_is_named_with_falling_probabilities(unit: Classify, contex
         rows = list(csv.DictReader(file))[:20]
     right = 0
     for row in rows:
-        found = unit.image(Attachment.from_file(sample / row["file"]), context)
+        found = unit.image(Attachment.from_file(sample / row["file"]), context, model="mobilenet-v2")
         scores = [item.score for item in found.classes]
         assert scores == sorted(scores, reverse=True)
         assert 0 < sum(scores) <= 1.0003
@@ -66,7 +66,7 @@ def test_a_detector_is_no_classifier(unit: Classify, context: Context, photo: At
 
 def test_the_models_are_listed(unit: Classify) -> None:
     listing = unit.models()
-    assert [info.name for info in listing if info.default] == ["mobilenet-v2"]
+    assert [info.name for info in listing if info.default] == ["smol-classify"]
     assert all(info.bytes > 100_000 and info.accuracy for info in listing)
 
 

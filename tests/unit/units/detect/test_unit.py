@@ -18,6 +18,7 @@ from smol.units.detect.unit import Box, Detect, Detection
 
 MakeContext = Callable[..., Context]
 FAST = "fastestdet"
+EXACT = "nanodet-plus-m"
 
 
 @pytest.fixture
@@ -73,8 +74,8 @@ def test_a_photo_that_lies_on_its_side_gives_the_same_boxes(
     exif = Image.Exif()
     exif[0x0112] = 6
     lying = rewritten(photo, lambda image: image.transpose(Image.Transpose.ROTATE_90), exif=exif)
-    upright = unit.image(photo, context, threshold=0.5)
-    turned = unit.image(lying, context, threshold=0.5)
+    upright = unit.image(photo, context, model=EXACT, threshold=0.5)
+    turned = unit.image(lying, context, model=EXACT, threshold=0.5)
     assert (turned.width, turned.height) == (upright.width, upright.height)
     assert labels(turned)[0] == labels(upright)[0]
     assert overlap(turned.objects[0].box, upright.objects[0].box) > 0.95
@@ -83,21 +84,24 @@ def test_a_photo_that_lies_on_its_side_gives_the_same_boxes(
 def test_a_photo_three_times_as_large_gives_boxes_three_times_as_large(
     unit: Detect, context: Context, photo: Attachment
 ) -> None:
-    small = unit.image(photo, context, threshold=0.5)
+    small = unit.image(photo, context, model=EXACT, threshold=0.5)
     large = unit.image(
-        rewritten(photo, lambda image: image.resize((image.width * 3, image.height * 3))), context, threshold=0.5
+        rewritten(photo, lambda image: image.resize((image.width * 3, image.height * 3))),
+        context,
+        model=EXACT,
+        threshold=0.5,
     )
     box = large.objects[0].box
     assert overlap(Box(box.x1 / 3, box.y1 / 3, box.x2 / 3, box.y2 / 3), small.objects[0].box) > 0.9
 
 
 def test_only_the_labels_asked_for_are_reported(unit: Detect, context: Context, photo: Attachment) -> None:
-    everything = unit.image(photo, context, threshold=0.2)
+    everything = unit.image(photo, context, model=EXACT, threshold=0.2)
     assert len(set(labels(everything))) > 1
     wanted = labels(everything)[-1]
-    only = unit.image(photo, context, threshold=0.2, labels=[wanted])
+    only = unit.image(photo, context, model=EXACT, threshold=0.2, labels=[wanted])
     assert set(labels(only)) == {wanted}
-    assert unit.image(photo, context, labels=[]).objects == []
+    assert unit.image(photo, context, model=EXACT, labels=[]).objects == []
 
 
 def test_an_unknown_label_is_refused_with_the_nearest(unit: Detect, context: Context, photo: Attachment) -> None:
@@ -106,9 +110,9 @@ def test_an_unknown_label_is_refused_with_the_nearest(unit: Detect, context: Con
 
 
 def test_no_more_than_max_objects_are_reported(unit: Detect, context: Context, photo: Attachment) -> None:
-    many = unit.image(photo, context, threshold=0.1)
+    many = unit.image(photo, context, model=EXACT, threshold=0.1)
     assert len(many.objects) > 3
-    assert unit.image(photo, context, threshold=0.1, max_objects=3).objects == many.objects[:3]
+    assert unit.image(photo, context, model=EXACT, threshold=0.1, max_objects=3).objects == many.objects[:3]
 
 
 def test_any_threshold_is_survived(unit: Detect, context: Context, photo: Attachment) -> None:
@@ -121,7 +125,7 @@ def test_any_threshold_is_survived(unit: Detect, context: Context, photo: Attach
 def test_the_annotated_picture_shows_the_boxes(
     unit: Detect, context: Context, photo: Attachment, name: Any, expected: str
 ) -> None:
-    found = unit.image(photo, context, annotated=True, annotated_format=name)
+    found = unit.image(photo, context, model=EXACT, annotated=True, annotated_format=name)
     assert found.annotated is not None
     assert found.annotated.media_type == f"image/{name}"
     picture = Image.open(io.BytesIO(found.annotated.data))
