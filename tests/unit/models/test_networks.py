@@ -24,7 +24,7 @@ def test_the_networks_are_as_small_as_they_are_said_to_be() -> None:
 def test_the_classes_are_those_of_the_catalog() -> None:
     labels = load_catalog().labels
     assert labels["cifar10"].names == CLASSIFY_CLASSES
-    assert labels["smol-detect"].names == DETECT_CLASSES
+    assert set(DETECT_CLASSES) <= set(labels["coco80"].names)
 
 
 def test_logits_are_divided_by_the_temperature() -> None:

@@ -66,7 +66,7 @@ def test_a_detector_is_no_classifier(unit: Classify, context: Context, photo: At
 
 def test_the_models_are_listed(unit: Classify) -> None:
     listing = unit.models()
-    assert [info.name for info in listing if info.default] == ["smol-classify"]
+    assert [info.name for info in listing if info.default] == ["mobilenet-v2"]
     assert all(info.bytes > 100_000 and info.accuracy for info in listing)
 
 
