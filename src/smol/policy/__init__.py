@@ -1,0 +1,1 @@
+"""Whether, when and where. Pure: time, states and sizes come in, decisions come out."""
