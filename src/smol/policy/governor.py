@@ -248,7 +248,9 @@ class Governor:
             if resident.idle_seconds is not None and evictable(resident):
                 times.append(resident.idle_since + resident.idle_seconds)
         if self._books.steps:
-            times.append(max(now, self._books.trouble_at) + self._books.settings.quiet_seconds)
+            quiet_seconds = self._books.settings.quiet_seconds
+            quiet_at = self._books.trouble_at + quiet_seconds
+            times.append(quiet_at if quiet_at > now else now + quiet_seconds)
         return min(times, default=None)
 
     # What people ask and order.
