@@ -8,7 +8,7 @@ import msgspec
 
 from smol.policy.decisions import MIB, mib
 
-__all__ = ["Level", "Marks", "Sample", "judge"]
+__all__ = ["Level", "Marks", "Sample", "judge", "poll_seconds"]
 
 
 class Level(IntEnum):
@@ -68,6 +68,17 @@ def judge(sample: Sample, budget_bytes: int, marks: Marks) -> tuple[Level, str]:
     if some >= marks.psi_some_soft or full >= marks.psi_full_soft:
         return Level.SOFT, f"the machine waits for memory (PSI some {some:.0f} %, full {full:.0f} %)"
     return Level.CALM, ""
+
+
+def poll_seconds(used_bytes: int, budget_bytes: int, *, is_enforced: bool) -> float:
+    """How long to wait before measuring again: the less headroom, the shorter.
+
+    Where the kernel enforces the budget, polling only serves to act in good time; where it does not, it is
+    the only thing that holds it, and runs ten times as often at the end.
+    """
+    free = min(1.0, max(0.0, 1.0 - used_bytes / budget_bytes))
+    fastest = 0.25 if is_enforced else 0.025
+    return min(2.0, max(fastest, 4.0 * free * free))
 
 
 def _below(sample: Sample, mark_bytes: int, share: float) -> bool:
