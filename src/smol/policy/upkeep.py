@@ -84,7 +84,7 @@ def unload_idle(books: Books, now: float, out: list[Decision]) -> None:
     """Evict who has not been called for its idle_seconds."""
     for resident in books.residents.values():
         limit = resident.idle_seconds
-        if limit is not None and evictable(resident) and now - resident.idle_since >= limit:
+        if limit is not None and evictable(resident) and now >= resident.idle_since + limit:
             evict(books, resident, f"{resident.name} was idle for {now - resident.idle_since:.0f} s", out)
 
 
@@ -97,7 +97,7 @@ def evict(books: Books, resident: Resident, reason: str, out: list[Decision]) ->
 def restore_one(books: Books, now: float, out: list[Decision]) -> bool:
     """After a quiet while, one model goes one step up, if that leaves the budget below the soft mark."""
     quiet = books.settings.quiet_seconds
-    if books.level is not Level.CALM or now - books.trouble_at < quiet:
+    if books.level is not Level.CALM or now < books.trouble_at + quiet:
         return False
     ledger = books.ledger
     for key, step in books.steps.items():
