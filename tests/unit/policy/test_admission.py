@@ -194,17 +194,14 @@ def test_a_worker_that_is_called_again_at_once_each_time_is_given_that_moment() 
 
 
 def test_room_made_for_one_caller_is_not_taken_by_the_next() -> None:
-    governor = loaded("a", "b")
-    governor.declare(Worker("small", 40 * MIB))
-    governor.ask(Ask("t", 1e4, "b"), 10.0)
-    decisions = governor.ask(Ask("u", 1e4, "small"), 10.0)
-    assert isinstance(decisions[-1], Admit)  # beside the one to come, it fits
-    governor = loaded("a", "b")
-    governor.declare(Worker("middle", 41 * MIB))
-    governor.declare(Worker("filler", 1 * MIB))
-    governor.ask(Ask("t", 1e4, "b"), 10.0)
+    governor = loaded("a")
+    for name, size_mib in (("large", 80), ("middle", 30), ("small", 20)):
+        governor.declare(Worker(name, size_mib * MIB))
+    governor.ask(Ask("t", 1e4, "large"), 10.0)
     (queue,) = governor.ask(Ask("u", 1e4, "middle"), 10.0)
     assert isinstance(queue, Queue)
+    (beside,) = governor.ask(Ask("v", 1e4, "small"), 10.0)
+    assert isinstance(beside, Admit)
     admitted = [d.ticket for d in governor.released("a", 11.0) if isinstance(d, Admit)]
     assert admitted == ["t"]
 

@@ -34,6 +34,9 @@ def test_a_higher_peak_counts_at_once_and_an_outlier_fades() -> None:
     costs.learn(KEY, use_bytes=180 * MIB)
     ((_, cost),) = costs.snapshot()
     assert cost.use_bytes == 180 * MIB
+    costs.learn(KEY, use_bytes=100 * MIB)
+    ((_, cost),) = costs.snapshot()
+    assert cost.use_bytes == 170 * MIB
     for _ in range(30):
         costs.learn(KEY, use_bytes=100 * MIB)
     ((_, cost),) = costs.snapshot()

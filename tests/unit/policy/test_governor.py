@@ -464,6 +464,78 @@ def test_a_leaking_worker_is_recycled_between_calls_and_a_pinned_one_only_warned
         assert any("leaks memory" in e.reason for e in only(Warn, tuple(events)))
         assert not only(Evict, tuple(events))
         assert bool(only(Evict, made.finished("t", 400.0))) is not pinned
+        (again,) = made.ask(Ask("u", 1e5, "a"), 401.0)
+        assert isinstance(again, Admit if pinned else Queue)
+
+
+def test_what_is_reported_of_a_load_whose_worker_is_gone_is_ignored() -> None:
+    made = governor()
+    made.ask(Ask("t", 10.0, "a", LADDER), 0.0)
+    made.released("a", 1.0)
+    assert made.loaded("t", 1.1) == made.failed("t", 1.1) == made.measured("a", MIB, 1.1) == ()
+    assert made.standing(1.1).reserved_bytes == 20 * MIB
+
+
+def test_a_worker_is_killed_once_however_long_it_takes_to_go() -> None:
+    made = governor(budget_mib=80)
+    made.ask(Ask("a", 1e4, "a"), 0.0)
+    made.ask(Ask("b", 1e4, "b"), 0.0)
+    made.measured("a", 40 * MIB, 1.0)
+    assert only(Kill, made.pressure(Sample(used_bytes=79 * MIB), 1.1))
+    for second in (1.2, 1.3, 9.0):
+        assert not only(Kill, made.pressure(Sample(used_bytes=79 * MIB), second))
+
+
+def test_the_hard_mark_lets_calls_to_what_is_loaded_pass_those_who_wait() -> None:
+    made = governor()
+    for name in ("a", "b"):
+        made.ask(Ask(name, 1e4, name), 0.0)
+    made.ask(Ask("t", 1e4, "c"), 0.0)
+    made.pressure(Sample(used_bytes=96 * MIB), 0.1)
+    decisions = made.ask(Ask("u", 1e4, "a"), 0.1)
+    assert [d.ticket for d in decisions if isinstance(d, Admit)] == ["u"]
+
+
+def test_steps_up_come_one_by_one_with_a_quiet_while_between_them() -> None:
+    made = governor(budget_mib=200)
+    made.declare(Worker("detect", 5 * MIB))
+    for number, at in enumerate((0.0, 10.0)):
+        made.ask(Ask(f"t{number}", 1e4, "detect", LADDER), at)
+        made.loaded(f"t{number}", at)
+        made.pressure(Sample(used_bytes=175 * MIB), at + 1)
+        made.pressure(Sample(used_bytes=175 * MIB), at + 2)
+        made.finished(f"t{number}", at + 3)
+        made.released("detect", at + 4)
+    made.pressure(Sample(used_bytes=10 * MIB), 15.0)
+    assert made.standing(15.0).steps == {"detect/nano": 2}
+    assert made.wake_at(15.0) == 72.0
+    assert [d.to_variant for d in made.tick(72.0) if isinstance(d, Restore)] == ["int8"]
+    assert not only(Restore, made.tick(131.0))
+    assert [d.to_variant for d in made.tick(132.0) if isinstance(d, Restore)] == ["fp32"]
+    assert made.wake_at(132.0) is None
+
+
+def test_a_busy_worker_in_the_way_of_a_lowered_budget_goes_once_it_is_idle() -> None:
+    made = governor()
+    made.ask(Ask("t", 1e4, "a"), 0.0)
+    made.loaded("t", 0.0)
+    assert made.set_budget(40 * MIB, 1.0) == ()
+    made.finished("t", 2.0)
+    (evict,) = made.tick(2.0)
+    assert isinstance(evict, Evict)
+    made.released("a", 3.0)
+    assert made.standing(3.0).budget_bytes == 40 * MIB
+
+
+def test_no_more_workers_are_evicted_than_are_needed() -> None:
+    made = governor(budget_mib=130)
+    made.declare(Worker("tiny", 5 * MIB))
+    made.declare(Worker("large", 70 * MIB))
+    load(made, "tiny", 0.0)
+    load(made, "large", 1.0)
+    evict, _ = made.ask(Ask("t", 1e4, "a", Model("a", "m", (Variant("x", 40 * MIB),))), 5.0)
+    assert isinstance(evict, Evict)
+    assert evict.workers == ("large",)
 
 
 def test_a_full_queue_refuses_at_once() -> None:
