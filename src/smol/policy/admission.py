@@ -17,44 +17,17 @@ from collections.abc import Iterator
 
 from smol.errors import AlreadyExists
 from smol.policy.books import Books
-from smol.policy.decisions import Admit, Decision, Degrade, Evict, Queue, Refuse, mib
+from smol.policy.decisions import Admit, Decision, Degrade, Evict, Queue, mib
 from smol.policy.eviction import choose_idle, evictable
 from smol.policy.ledger import Kind
 from smol.policy.pressure import Level
+from smol.policy.waiting import Grant, Waiter, refusal, what_is_coming, why_evicted
 from smol.policy.workers import PAUSED, Ask, Part, Resident, Variant
 
-__all__ = ["Admission", "Grant", "Waiter"]
+__all__ = ["Admission"]
 
 GAP_SLACK = 2.0
 """Anticipation waits this many usual gaps."""
-RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 0.1, 60.0
-
-
-class Grant:
-    """An admitted ticket. parts: what it loads, empty when others do; key: of a transient reservation."""
-
-    __slots__ = ("key", "parts", "resident", "since", "ticket")
-
-    def __init__(
-        self, ticket: str, resident: Resident | None, key: str | None, parts: tuple[Part, ...], since: float
-    ) -> None:
-        self.ticket = ticket
-        self.resident = resident
-        self.key = key
-        self.parts = parts
-        self.since = since
-
-
-class Waiter:
-    """A ticket in the queue. claims: room was made for it, so later ones may not take it."""
-
-    __slots__ = ("ask", "asked_at", "claims", "told")
-
-    def __init__(self, ask: Ask, asked_at: float) -> None:
-        self.ask = ask
-        self.asked_at = asked_at
-        self.claims = False
-        self.told = False
 
 
 class Admission:
@@ -90,11 +63,13 @@ class Admission:
             raise AlreadyExists(f"the ticket {ask.ticket!r} is in use; give each ask its own")
         waiter = Waiter(ask, now)
         if ask.deadline <= now:
-            out.append(self._refusal(waiter, now, "its deadline has passed already"))
+            out.append(refusal(self._books, waiter, now, "its deadline has passed already"))
         elif len(self.queue) >= self._books.settings.queue_length:
-            out.append(self._refusal(waiter, now, f"{len(self.queue)} others wait already, as many as may"))
+            out.append(
+                refusal(self._books, waiter, now, f"{len(self.queue)} others wait already, as many as may")
+            )
         elif self._books.level is Level.HARD and not self._small(ask) and not self._joinable(ask):
-            out.append(self._refusal(waiter, now, self._books.level_reason))
+            out.append(refusal(self._books, waiter, now, self._books.level_reason))
         else:
             self.queue[ask.ticket] = waiter
             self.pump(now, out)
@@ -108,14 +83,14 @@ class Admission:
             ask = waiter.ask
             if ask.deadline <= now:
                 del self.queue[ask.ticket]
-                out.append(self._refusal(waiter, now, "no room came free before its deadline"))
+                out.append(refusal(self._books, waiter, now, "no room came free before its deadline"))
             elif self._place(waiter, claimed_bytes, now, out):
                 del self.queue[ask.ticket]
             else:
                 impatient = self.patience_at(waiter) <= now
                 if (waiter.claims or impatient) and (ask.worker is None or ask.worker not in claimants):
                     claimants.add(ask.worker)
-                    claimed_bytes += self._needed_bytes(ask)
+                    claimed_bytes += self._books.needed_now_bytes(ask)
         for resident in self._books.residents.values():
             if (resident.stale or resident.name in self._closing) and evictable(resident):
                 why = resident.stale or "a caller whose patience is over needs its room"
@@ -143,7 +118,7 @@ class Admission:
     def patience_at(self, waiter: Waiter) -> float:
         """When others stop going first."""
         settings = self._books.settings
-        reload_seconds = self._reload_seconds(waiter.ask)
+        reload_seconds = self._books.reload_seconds(waiter.ask)
         patience = settings.patience_reloads * reload_seconds
         patience = min(max(patience, settings.patience_min_seconds), settings.patience_max_seconds)
         busy = (r.habits.hold_seconds for r in self._books.residents.values() if r.in_flight)
@@ -176,7 +151,7 @@ class Admission:
             return self._wait(waiter, books.level_reason, out)
         variant = books.variant(ask.model) if ask.model else None
         if variant is not None and variant.name == PAUSED:
-            out.append(self._refusal(waiter, now, "it is paused to save memory"))
+            out.append(refusal(self._books, waiter, now, "it is paused to save memory"))
             return True
         if self._fits(ask, variant, claimed_bytes):
             self._admit(waiter, variant, now, out)
@@ -193,10 +168,10 @@ class Admission:
         if needed <= books.obtainable_bytes(ask):
             if missing <= 0:
                 waiter.claims = True
-                return self._wait(waiter, self._what_is_coming(), out)
+                return self._wait(waiter, what_is_coming(self._books), out)
             if victims := self._victims(waiter, missing, now):
                 waiter.claims = True
-                self._evict(victims, self._why_evicted(victims, waiter, needed, now), ask.ticket, out)
+                self._evict(victims, why_evicted(victims, waiter, needed, now), ask.ticket, out)
                 return self._wait(waiter, f"{', '.join(v.name for v in victims)} must end first", out)
             if self._victims(waiter, missing, now, held=True):
                 return self._wait(waiter, "an idle worker is about to be called again", out)
@@ -217,7 +192,7 @@ class Admission:
                 return self._place(waiter, claimed_bytes, now, out)
         if needed > obtainable:
             reason = f"it needs {mib(needed)} and at most {mib(max(0, obtainable))} can ever be free for it"
-            out.append(self._refusal(waiter, now, reason, never=True))
+            out.append(refusal(self._books, waiter, now, reason, never=True))
             return True
         return self._wait(waiter, f"it needs {mib(needed)} and those who hold it are busy", out)
 
@@ -274,7 +249,7 @@ class Admission:
             resident = books.residents.get(waiter.ask.worker) if waiter.ask.worker else None
             if self.patience_at(waiter) > now or (resident is not None and self.joins(waiter.ask, resident)):
                 continue
-            missing = self._needed_bytes(waiter.ask) - books.ledger.free_bytes - books.leaving_bytes
+            missing = self._books.needed_now_bytes(waiter.ask) - books.ledger.free_bytes - books.leaving_bytes
             missing -= books.settling_bytes
             busy = [r for r in books.residents.values() if not (r.pinned or r.leaving or r is resident)]
             for other in sorted(busy, key=lambda r: (r.in_flight * r.habits.hold_seconds, r.name)):
@@ -297,16 +272,9 @@ class Admission:
     def _held_until(self, resident: Resident, waiter: Waiter) -> float:
         """Until when anticipation keeps an idle worker for the call that usually follows at once."""
         gap = resident.habits.gap_seconds
-        if gap is None or GAP_SLACK * gap > self._reload_seconds(waiter.ask) or not waiter.ask.worker:
+        if gap is None or GAP_SLACK * gap > self._books.reload_seconds(waiter.ask) or not waiter.ask.worker:
             return resident.idle_since
         return min(resident.idle_since + GAP_SLACK * gap, self.patience_at(waiter))
-
-    def _reload_seconds(self, ask: Ask) -> float:
-        habits = self._books.habits.get(ask.worker) if ask.worker else None
-        return habits.reload_seconds if habits else 0.0
-
-    def _needed_bytes(self, ask: Ask) -> int:
-        return self._books.needed_bytes(ask, self._books.variant(ask.model) if ask.model else None)
 
     def _small(self, ask: Ask) -> bool:
         is_body = ask.kind is Kind.BODY and ask.worker is None
@@ -342,33 +310,3 @@ class Admission:
             down = Degrade(model.unit, model.name, variants[index].name, variants[index + 1].name, reason)
             out.append(down)
         self._books.models[model.key] = model
-
-    def _refusal(self, waiter: Waiter, now: float, reason: str, *, never: bool = False) -> Refuse:
-        books, ask = self._books, waiter.ask
-        retry_ms = None if never else int(self._retry_seconds(ask, now) * 1000)
-        needed = self._needed_bytes(ask)
-        what = ask.model.key if ask.model else ask.worker or f"a {ask.kind.value} of {mib(ask.bytes)}"
-        text = f"no room for {what}: {reason}"
-        return Refuse(ask.ticket, needed, books.ledger.free_bytes, books.holders(), retry_ms, text)
-
-    def _retry_seconds(self, ask: Ask, now: float) -> float:
-        busy = [r.habits.hold_seconds for r in self._books.residents.values() if r.in_flight]
-        seconds = min(busy, default=0.0) + self._reload_seconds(ask)
-        if ask.model and self._books.variant(ask.model).name == PAUSED:
-            seconds = self._books.trouble_at + self._books.settings.quiet_seconds - now
-        if self._books.level is Level.HARD:
-            seconds = max(seconds, self._books.settings.step_seconds)
-        return min(max(seconds, RETRY_MIN_SECONDS), RETRY_MAX_SECONDS)
-
-    def _what_is_coming(self) -> str:
-        loading = sorted(r.name for r in self._books.residents.values() if r.loading and not r.leaving)
-        leaving = sorted(r.name for r in self._books.residents.values() if r.leaving)
-        parts = [f"{', '.join(leaving)} to end"] if leaving else []
-        parts += [f"the load of {', '.join(loading)} to pass its peak"] if loading else []
-        return f"it waits for {' and '.join(parts) or 'those before it'}"
-
-    def _why_evicted(self, victims: tuple[Resident, ...], waiter: Waiter, needed: int, now: float) -> str:
-        ask = waiter.ask
-        idle = ", ".join(f"{v.name} (idle {max(0.0, now - v.idle_since):.1f} s)" for v in victims)
-        what = ask.model.key if ask.model else ask.worker or f"a {ask.kind.value}"
-        return f"{idle} makes room for {what}, which needs {mib(needed)}"

@@ -115,6 +115,15 @@ class Books:
             return ask.bytes
         return sum(part.load_bytes for part in self.missing_parts(ask, variant))
 
+    def needed_now_bytes(self, ask: Ask) -> int:
+        """The same in the variant that is in force."""
+        return self.needed_bytes(ask, self.variant(ask.model) if ask.model else None)
+
+    def reload_seconds(self, ask: Ask) -> float:
+        """How long its worker takes to start; 0 without one."""
+        habits = self.habits.get(ask.worker) if ask.worker else None
+        return habits.reload_seconds if habits else 0.0
+
     @property
     def leaving_bytes(self) -> int:
         """What comes back once those told to end are gone."""
