@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["Enforcement", "Guarantee", "enforce", "limit_process", "scope_command"]
+__all__ = ["SCOPE_VARIABLE", "Enforcement", "Guarantee", "enforce", "limit_process", "scope_command"]
 
 KIB = 1024
 STACK_BYTES = 8 << 20

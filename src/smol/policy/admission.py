@@ -78,18 +78,24 @@ class Admission:
         """Serve who can be served, make room for who cannot, refuse whose deadline has come."""
         self._close_for_impatient(now)
         claimed_bytes = 0
-        claimants: set[str | None] = set()
+        claimants: set[str] = set()
+        stuck: set[tuple[str, str | None, bool]] = set()
         for waiter in tuple(self.queue.values()):
             ask = waiter.ask
             if ask.deadline <= now:
                 del self.queue[ask.ticket]
                 out.append(refusal(self._books, waiter, now, "no room came free before its deadline"))
+                continue
+            impatient = self.patience_at(waiter) <= now
+            wish = (ask.worker or ask.ticket, ask.model.key if ask.model else None, impatient)
+            if wish in stuck:
+                self._wait(waiter, "others wait for the same already", out)
             elif self._place(waiter, claimed_bytes, now, out):
                 del self.queue[ask.ticket]
             else:
-                impatient = self.patience_at(waiter) <= now
-                if (waiter.claims or impatient) and (ask.worker is None or ask.worker not in claimants):
-                    claimants.add(ask.worker)
+                stuck.add(wish)
+                if (waiter.claims or impatient) and wish[0] not in claimants:
+                    claimants.add(wish[0])
                     claimed_bytes += self._books.needed_now_bytes(ask)
         for resident in self._books.residents.values():
             if (resident.stale or resident.name in self._closing) and evictable(resident):
