@@ -1,0 +1,118 @@
+"""Which guarantee is in force, by its honest name, and the weaker one for where the kernel does not enforce.
+
+    hard      a cgroup holds the whole tree: the kernel itself keeps the budget
+    process   each worker has limits of its own, and the host polls and ends who overruns
+    none      nothing but cooperation (macOS)
+
+RLIMIT_DATA stops private writable memory (heap, anonymous maps, thread stacks) with a MemoryError in the
+worker. It does not stop shared memory, memfd and /dev/shm, nor many processes at once: polling sees those.
+RLIMIT_AS would stop shared maps too, but also counts a model file that is merely mapped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from smol.errors import FailedPrecondition
+from smol.host.cgroup import Tree, make_tree
+from smol.host.memory import ROOT
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["SCOPE_VARIABLE", "Enforcement", "Guarantee", "enforce", "limit_process", "scope_command"]
+
+KIB = 1024
+STACK_BYTES = 8 << 20
+"""What glibc maps for a native thread, all of which counts though little of it is ever touched."""
+SCOPE_VARIABLE = "SMOL_SCOPE"
+
+
+class Guarantee(StrEnum):
+    """How well the budget is kept."""
+
+    HARD = "hard"
+    PROCESS = "process"
+    NONE = "none"
+
+
+class Enforcement(msgspec.Struct, frozen=True):
+    """What is in force. missing: why it is not better and what would make it so, or empty."""
+
+    guarantee: Guarantee
+    means: str
+    missing: str = ""
+    tree: Tree | None = None
+
+
+def enforce(budget_bytes: int, root: Path = ROOT) -> Enforcement:
+    """Put the best there is in force for this process and all it will start."""
+    if sys.platform != "linux":
+        return Enforcement(
+            Guarantee.NONE,
+            "nothing keeps the budget but the units themselves",
+            f"{sys.platform} has no cgroups; run Smol on Linux, or in a Linux container with a memory limit",
+        )
+    try:
+        tree = make_tree(budget_bytes, root)
+    except FailedPrecondition as error:
+        return Enforcement(
+            Guarantee.PROCESS, "RLIMIT_DATA for each worker, and polling of what they use", error.message
+        )
+    means = f"memory cgroup version {tree.top.version} at {tree.top.path}"
+    return Enforcement(Guarantee.HARD, means, "", tree)
+
+
+def scope_command(
+    argv: Sequence[str], environment: Mapping[str, str] = os.environ, root: Path = ROOT
+) -> list[str] | None:
+    """The command that runs `argv` again in a delegated scope of the user's service manager.
+
+    None when there is no such manager, or when this process was started that way already.
+    The environment for it needs SCOPE_VARIABLE set, lest it be done over and over.
+    """
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    if not runtime or environment.get(SCOPE_VARIABLE):
+        return None
+    manager = root / runtime.lstrip("/") / "systemd/private"
+    programs = (
+        root / folder.lstrip("/") / "systemd-run" for folder in environment.get("PATH", "").split(":")
+    )
+    if not manager.exists() or not any(os.access(program, os.X_OK) for program in programs):
+        return None
+    return ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--", *argv]
+
+
+def limit_process(size_bytes: int, threads: int = 4) -> int | None:
+    """Limit the private writable memory of this process to `size_bytes` beyond what it has now.
+
+    Call in the worker, after the fork and before the unit's code: what was inherited is not held against it.
+    threads: how many may start; the stack of each counts in full. Only root can raise the limit again, by
+    `resource.prlimit`. Returns it in bytes, or None where it does not work.
+    """
+    if resource is None or sys.platform != "linux":
+        return None
+    limit = _private_bytes() + size_bytes + threads * STACK_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return limit
+
+
+def _private_bytes() -> int:
+    """VmData: what RLIMIT_DATA compares with."""
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"VmData:"):
+                return int(line.split()[1]) * KIB
+    return 0
