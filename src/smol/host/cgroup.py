@@ -75,6 +75,12 @@ class Group:
         cached = self._field("memory.stat", "inactive_file" if self.version == 2 else "total_inactive_file")
         return max(0, total - (cached or 0))
 
+    def held_bytes(self) -> int | None:
+        """What is charged and can't be dropped: all but file cache, where shared memory is none."""
+        used = self.used_bytes()
+        active = self._field("memory.stat", "active_file" if self.version == 2 else "total_active_file")
+        return None if used is None else max(0, used - (active or 0))
+
     def peak_bytes(self) -> int | None:
         """The most that was ever charged; None on version 2 before Linux 5.19."""
         return self._number("memory.peak" if self.version == 2 else "memory.max_usage_in_bytes")
@@ -118,6 +124,11 @@ class Group:
     def count_inner(self) -> None:
         """Count what is inside its children too (version 1 before Linux 5.11; afterwards it always is)."""
         self._try("memory.use_hierarchy", 1)
+
+    def take_charges(self) -> None:
+        """Let processes that come in bring the memory that they use already (version 1)."""
+        if self.version == 1:
+            self._try("memory.move_charge_at_immigrate", 3)  # Private memory and shared.
 
     def end_together(self) -> None:
         """When one of its processes is killed for memory, all are (version 2)."""
@@ -231,6 +242,7 @@ def make_tree(budget_bytes: int, root: Path = ROOT) -> Tree:
         if hierarchy.version == 1:
             top.count_inner()
             top.set_limit(budget_bytes)
+            host.take_charges()
             host.add(os.getpid())
         else:
             host.add(os.getpid())  # first, for a group with processes can't share out its controllers

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -28,12 +29,20 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["SCOPE_VARIABLE", "Enforcement", "Guarantee", "enforce", "limit_process", "scope_command"]
+__all__ = [
+    "Enforcement",
+    "Guarantee",
+    "enforce",
+    "limit_process",
+    "release",
+    "scope_command",
+    "shift_limit",
+]
 
 KIB = 1024
 STACK_BYTES = 8 << 20
 """What glibc maps for a native thread, all of which counts though little of it is ever touched."""
-SCOPE_VARIABLE = "SMOL_SCOPE"
+_RELEASE_SECONDS = 2.0
 
 
 class Guarantee(StrEnum):
@@ -71,21 +80,28 @@ def enforce(budget_bytes: int, root: Path = ROOT) -> Enforcement:
     return Enforcement(Guarantee.HARD, means, "", tree)
 
 
+def release(enforcement: Enforcement) -> bool:
+    """Undo `enforce`, once all processes have ended. False when some have not within two seconds."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while enforcement.tree is not None and not enforcement.tree.remove():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def scope_command(
     argv: Sequence[str], environment: Mapping[str, str] = os.environ, root: Path = ROOT
 ) -> list[str] | None:
     """The command that runs `argv` again in a delegated scope of the user's service manager.
 
-    None when there is no such manager, or when this process was started that way already.
-    The environment for it needs SCOPE_VARIABLE set, lest it be done over and over.
+    None when there is no such manager. `argv` must say that it was done, lest it be done over and over.
     """
     runtime = environment.get("XDG_RUNTIME_DIR", "")
-    if not runtime or environment.get(SCOPE_VARIABLE):
+    if not runtime:
         return None
     manager = root / runtime.lstrip("/") / "systemd/private"
-    programs = (
-        root / folder.lstrip("/") / "systemd-run" for folder in environment.get("PATH", "").split(":")
-    )
+    programs = (root / folder.lstrip("/") / "systemd-run" for folder in environment.get("PATH", "").split(":"))
     if not manager.exists() or not any(os.access(program, os.X_OK) for program in programs):
         return None
     return ["systemd-run", "--user", "--scope", "--quiet", "-p", "Delegate=yes", "--", *argv]
@@ -95,8 +111,8 @@ def limit_process(size_bytes: int, threads: int = 4) -> int | None:
     """Limit the private writable memory of this process to `size_bytes` beyond what it has now.
 
     Call in the worker, after the fork and before the unit's code: what was inherited is not held against it.
-    threads: how many may start; the stack of each counts in full. Only root can raise the limit again, by
-    `resource.prlimit`. Returns it in bytes, or None where it does not work.
+    threads: how many may start; the stack of each counts in full. It can be raised again: this stops accidents,
+    not malice. Returns it in bytes, or None where it does not work.
     """
     if resource is None or sys.platform != "linux":
         return None
@@ -104,9 +120,17 @@ def limit_process(size_bytes: int, threads: int = 4) -> int | None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return limit
+
+
+def shift_limit(pid: int, by_bytes: int) -> None:
+    """Raise or lower what `limit_process` set in a process. Raises OSError when it is gone or not ours."""
+    if pid and hasattr(resource, "prlimit"):
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+        if soft != resource.RLIM_INFINITY:
+            resource.prlimit(pid, resource.RLIMIT_DATA, (max(0, soft + by_bytes), hard))
 
 
 def _private_bytes() -> int:

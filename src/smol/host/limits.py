@@ -100,9 +100,7 @@ def choose_budget(configured_bytes: int | None = None, root: Path = ROOT) -> Bud
         )
     size, reason = min(choices, key=lambda choice: choice[0])
     if size < wanted:
-        reason = (
-            f"{reason} ({wanted / MIB:.0f} MiB were {'configured' if configured_bytes else 'the default'})"
-        )
+        reason = f"{reason} ({wanted / MIB:.0f} MiB were {'configured' if configured_bytes else 'the default'})"
     return Budget(size, reason)
 
 

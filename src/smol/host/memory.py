@@ -83,9 +83,10 @@ class Gauge:
         """The same for a process and all its descendants."""
         return sum(self.size_bytes(member, now) for member in tree_of(pid, self._root))
 
-    def forget(self, pid: int) -> None:
-        """The process is gone; its number may come back as another's."""
-        self._known.pop(pid, None)
+    def prune(self, now: float) -> None:
+        """Forget processes that nobody has asked about for a while."""
+        oldest = now - 2 * self._age_seconds
+        self._known = {pid: known for pid, known in self._known.items() if known[0] >= oldest}
 
 
 def pss_bytes(pid: int, root: Path = ROOT) -> int:

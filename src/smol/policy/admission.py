@@ -41,9 +41,13 @@ class Admission:
 
     # Calls for what is loaded already: the path of every warm call.
 
+    def is_open(self, resident: Resident) -> bool:
+        """Whether it takes more calls."""
+        return not (resident.leaving or resident.stale or resident.name in self._closing)
+
     def joins(self, ask: Ask, resident: Resident) -> bool:
         """Whether the ask needs nothing but to be counted."""
-        if resident.leaving or resident.stale or resident.name in self._closing:
+        if not (self.is_open(resident) or (ask.inside and not resident.leaving)):
             return False
         return ask.model is None or f"model:{resident.name}:{ask.model.key}" in resident.parts
 
@@ -52,7 +56,7 @@ class Admission:
         variant = None
         if ask.model is not None:
             variant = resident.parts[f"model:{resident.name}:{ask.model.key}"].variant
-        self._enter(ask, resident, (), now)
+        self.enter(ask.ticket, resident, (), now, ask.keep_alive_seconds)
         return Admit(ask.ticket, resident.name, variant, False, 0, "it is loaded already")
 
     # Everything else.
@@ -65,9 +69,7 @@ class Admission:
         if ask.deadline <= now:
             out.append(refusal(self._books, waiter, now, "its deadline has passed already"))
         elif len(self.queue) >= self._books.settings.queue_length:
-            out.append(
-                refusal(self._books, waiter, now, f"{len(self.queue)} others wait already, as many as may")
-            )
+            out.append(refusal(self._books, waiter, now, f"{len(self.queue)} others wait already, as many as may"))
         elif self._books.level is Level.HARD and not self._small(ask) and not self._joinable(ask):
             out.append(refusal(self._books, waiter, now, self._books.level_reason))
         else:
@@ -128,7 +130,8 @@ class Admission:
         patience = settings.patience_reloads * reload_seconds
         patience = min(max(patience, settings.patience_min_seconds), settings.patience_max_seconds)
         busy = (r.habits.hold_seconds for r in self._books.residents.values() if r.in_flight)
-        latest = waiter.ask.deadline - 2 * reload_seconds - max(busy, default=0.0)
+        due = waiter.ask.urgent_at if waiter.ask.urgent_at is not None else waiter.ask.deadline
+        latest = due - 2 * reload_seconds - max(busy, default=0.0)
         return max(waiter.asked_at, min(waiter.asked_at + patience, latest))
 
     def wake_times(self, now: float) -> Iterator[float]:
@@ -151,8 +154,12 @@ class Admission:
         if resident is not None and self.joins(ask, resident):
             out.append(self.join(ask, resident, now))
             return True
-        if resident is not None and (resident.leaving or resident.stale or resident.name in self._closing):
-            return self._wait(waiter, f"{resident.name} has to end before it can start again", out)
+        if resident is not None and not self.is_open(resident):
+            if ask.inside and resident.leaving:
+                out.append(refusal(books, waiter, now, f"{resident.name} is about to end: {resident.leaving}"))
+                return True
+            if not ask.inside:
+                return self._wait(waiter, f"{resident.name} has to end before it can start again", out)
         if books.level is Level.HARD and not self._small(ask):
             return self._wait(waiter, books.level_reason, out)
         variant = books.variant(ask.model) if ask.model else None
@@ -198,7 +205,13 @@ class Admission:
                 return self._place(waiter, claimed_bytes, now, out)
         if needed > obtainable:
             reason = f"it needs {mib(needed)} and at most {mib(max(0, obtainable))} can ever be free for it"
-            out.append(refusal(self._books, waiter, now, reason, never=True))
+            fresh = self._fits_a_fresh_start(ask, needed, obtainable)
+            if fresh is not None:
+                fresh.stale = (
+                    fresh.stale or f"it starts afresh, to make room for {ask.model.key if ask.model else ''}"
+                )
+                reason = f"it needs {mib(needed)} beside what {fresh.name} has loaded, which now starts afresh"
+            out.append(refusal(self._books, waiter, now, reason, never=fresh is None))
             return True
         return self._wait(waiter, f"it needs {mib(needed)} and those who hold it are busy", out)
 
@@ -223,19 +236,35 @@ class Admission:
         resident.granted_bytes += size
         if ask.model is not None:
             books.models[ask.model.key] = ask.model
-        self._enter(ask, resident, parts, now)
+        self.enter(ask.ticket, resident, parts, now, ask.keep_alive_seconds)
         name = variant.name if variant else None
         out.append(Admit(ask.ticket, ask.worker, name, True, size, f"{mib(size)} were free"))
 
-    def _enter(self, ask: Ask, resident: Resident, parts: tuple[Part, ...], now: float) -> None:
+    def enter(
+        self,
+        ticket: str,
+        resident: Resident,
+        parts: tuple[Part, ...],
+        now: float,
+        keep_alive_seconds: float | None,
+    ) -> None:
+        """Count one more ticket in flight."""
         if resident.in_flight == 0:
             resident.habits.saw_gap(now)
         resident.in_flight += 1
-        if ask.keep_alive_seconds is not None:
-            resident.idle_seconds = ask.keep_alive_seconds
-        self.grants[ask.ticket] = Grant(ask.ticket, resident, None, parts, now)
+        if keep_alive_seconds is not None:
+            resident.idle_seconds = keep_alive_seconds
+        self.grants[ticket] = Grant(ticket, resident, None, parts, now)
 
     # Small questions.
+
+    def _fits_a_fresh_start(self, ask: Ask, needed: int, obtainable: int) -> Resident | None:
+        """The asker's own worker, if the other models in it are what is in the way."""
+        resident = self._books.residents.get(ask.worker) if ask.inside and ask.worker else None
+        if resident is None or resident.pinned:
+            return None
+        others = sum(self._books.ledger.bytes_of(p.key) for p in resident.parts.values() if p.model is not None)
+        return resident if needed <= obtainable + others else None
 
     def _fits(self, ask: Ask, variant: Variant | None, claimed_bytes: int) -> bool:
         books = self._books
@@ -265,9 +294,7 @@ class Admission:
                 missing -= books.ledger.bytes_of_worker(other.name) - other.settling_bytes
             return
 
-    def _victims(
-        self, waiter: Waiter, missing: int, now: float, *, held: bool = False
-    ) -> tuple[Resident, ...]:
+    def _victims(self, waiter: Waiter, missing: int, now: float, *, held: bool = False) -> tuple[Resident, ...]:
         others = (
             r
             for r in self._books.residents.values()
@@ -298,9 +325,7 @@ class Admission:
             out.append(Queue(waiter.ask.ticket, waiter.ask.deadline, reason))
         return False
 
-    def _evict(
-        self, victims: tuple[Resident, ...], reason: str, ticket: str | None, out: list[Decision]
-    ) -> None:
+    def _evict(self, victims: tuple[Resident, ...], reason: str, ticket: str | None, out: list[Decision]) -> None:
         names = tuple(victim.name for victim in victims)
         size = sum(self._books.ledger.bytes_of_worker(name) for name in names)
         for victim in victims:

@@ -19,7 +19,7 @@ from smol.policy.workers import PAUSED, Ask, Habits, Model, Part, Resident, Vari
 
 __all__ = ["Books", "Settings"]
 
-TRANSIENT = frozenset({Kind.BODY, Kind.SANDBOX})
+TRANSIENT = frozenset({Kind.BODY, Kind.SANDBOX, Kind.PROBE})
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -97,8 +97,10 @@ class Books:
         key = f"worker:{worker.name}"
         if key not in present:
             cost = CostKey(worker.name)
-            use = self.costs.use_bytes(cost, worker.base_bytes)
-            load = self.costs.load_bytes(cost, worker.base_bytes, 0)
+            # What overran everything it was given may learn to ask for all there is: not by itself.
+            ceiling = max(worker.base_bytes, int(self.ledger.budget_bytes * self.settings.raise_share))
+            use = min(ceiling, self.costs.use_bytes(cost, worker.base_bytes))
+            load = min(ceiling, self.costs.load_bytes(cost, worker.base_bytes, 0))
             parts.append(Part(key, Kind.WORKER, cost, load, use))
         if ask.model is not None and variant is not None:
             key = f"model:{worker.name}:{ask.model.key}"

@@ -13,6 +13,7 @@ its process is gone.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 
 import msgspec
 
@@ -24,12 +25,13 @@ from smol.policy.leak import LeakWatch
 from smol.policy.ledger import Kind, Reservation
 from smol.policy.pressure import Sample
 from smol.policy.upkeep import Pressure, evict, learn, restore_one, review, unload_idle
-from smol.policy.workers import Ask, Worker
+from smol.policy.waiting import refusal
+from smol.policy.workers import Ask, Model, Worker
 
 __all__ = ["Governor", "Journal", "Standing", "WorkerStanding"]
 
 HISTORY = 512
-LIMIT_SLACK_BYTES = 8 << 20
+LIMIT_SLACK_BYTES = 4 << 20
 
 Decisions = tuple[Decision, ...]
 
@@ -131,6 +133,39 @@ class Governor:
         admission.ask(ask, now, out)
         return self._log(now, out)
 
+    def takes_calls(self, worker: str) -> bool:
+        """Whether `enter` would be granted."""
+        resident = self._books.residents.get(worker)
+        return resident is not None and self._admission.is_open(resident)
+
+    def enter(self, ticket: str, worker: str, now: float, keep_alive_seconds: float | None = None) -> bool:
+        """Count a call in flight at a worker that runs; `finished` must follow.
+
+        The short way of every warm call. False: the worker takes none now, and is to be asked for.
+        """
+        resident = self._books.residents.get(worker)
+        if resident is None or not self._admission.is_open(resident):
+            return False
+        self._admission.enter(ticket, resident, (), now, keep_alive_seconds)
+        return True
+
+    def extend(self, ticket: str, deadline: float) -> None:
+        """Somebody with another deadline waits for the same as a ticket in the queue."""
+        waiter = self._admission.queue.get(ticket)
+        if waiter is not None:
+            ask = waiter.ask
+            urgent_at = min(deadline, ask.urgent_at if ask.urgent_at is not None else ask.deadline)
+            waiter.ask = msgspec.structs.replace(ask, deadline=max(deadline, ask.deadline), urgent_at=urgent_at)
+
+    def refusal(self, ticket: str, now: float) -> Refuse | None:
+        """What to tell somebody who gives up waiting for a ticket; None when it does not wait."""
+        waiter = self._admission.queue.get(ticket)
+        if waiter is None:
+            return None
+        refuse = refusal(self._books, waiter, now, "no room came free before its deadline")
+        self.journal.events.append(Event(now, refuse))
+        return refuse
+
     def finished(self, ticket: str, now: float) -> Decisions:
         """A call has ended, well or badly, or no longer waits. Unknown tickets are ignored."""
         admission = self._admission
@@ -159,6 +194,7 @@ class Governor:
                     part.loading = False
                     self._books.ledger.resize(part.key, part.settled_bytes)
             resident.habits.saw_load(now - grant.since)
+            grant.since = now
             if resident.leak is None:
                 resident.leak = LeakWatch(now)
             grant.parts = ()
@@ -182,6 +218,18 @@ class Governor:
                     self._books.ledger.resize(part.key, part.settled_bytes)
             grant.parts = ()
         self._admission.pump(now, out)
+        return self._log(now, out)
+
+    def unloaded(self, worker: str, model: str, now: float) -> Decisions:
+        """A worker let a model go, by its key, and lives on. What it does not give back shows when measured."""
+        out: list[Decision] = []
+        resident = self._books.residents.get(worker)
+        key = f"model:{worker}:{model}"
+        part = resident.parts.get(key) if resident is not None else None
+        if resident is not None and part is not None and not part.loading:
+            del resident.parts[key]
+            self._books.ledger.release(key)
+            self._admission.pump(now, out)
         return self._log(now, out)
 
     def released(self, worker: str, now: float, peak_bytes: int = 0) -> Decisions:
@@ -279,10 +327,44 @@ class Governor:
         self._admission.pump(now, out)
         return self._log(now, out)
 
+    @property
+    def budget_bytes(self) -> int:
+        return self._books.ledger.budget_bytes
+
+    @property
+    def reserved_bytes(self) -> int:
+        return self._books.ledger.reserved_bytes
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Reserved for what never goes: the host and the zygote."""
+        entries = self._books.ledger.entries()
+        return sum(entry.bytes for entry in entries if entry.kind in (Kind.HOST, Kind.ZYGOTE))
+
+    def declared(self, worker: str) -> Worker:
+        """What is known of a worker. Raises NotFound."""
+        return self._books.worker(worker)
+
+    def models_of(self, units: Container[str]) -> tuple[Model, ...]:
+        """The models that these units have asked for."""
+        return tuple(model for model in self._books.models.values() if model.unit in units)
+
+    def unload_all(self, now: float) -> Decisions:
+        """Evict every worker that may go."""
+        out: list[Decision] = []
+        for resident in filter(evictable, self._books.residents.values()):
+            evict(self._books, resident, f"{resident.name} was idle, and everything idle was to go", out)
+        return self._log(now, out)
+
     def limit_bytes(self, worker: str) -> int:
-        """What to enforce for a worker: its reservation and a slack in which it can be seen to overrun it."""
-        reserved = self._books.ledger.bytes_of_worker(worker)
-        return min(reserved + max(LIMIT_SLACK_BYTES, reserved // 8), self._books.ledger.budget_bytes)
+        """What to enforce for a worker: its reservation and its share of half of what is free.
+
+        In that slack it can be seen to overrun its reservation before it is ended for it. All limits together
+        stay within the budget, but for the least slack, which each has when nothing is free.
+        """
+        ledger = self._books.ledger
+        share = max(0, ledger.free_bytes) // 2 // max(1, len(self._books.residents))
+        return min(ledger.bytes_of_worker(worker) + max(LIMIT_SLACK_BYTES, share), ledger.budget_bytes)
 
     def standing(self, now: float) -> Standing:
         """Everything at once, for `status` and live views."""

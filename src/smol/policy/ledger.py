@@ -23,6 +23,7 @@ class Kind(StrEnum):
     WORKER = "worker"
     MODEL = "model"
     SANDBOX = "sandbox"
+    PROBE = "probe"
     BODY = "body"
     CACHE = "cache"
 

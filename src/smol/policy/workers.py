@@ -77,7 +77,9 @@ class Ask(msgspec.Struct, frozen=True):
     """A caller's wish for room.
 
     With a worker: that it runs and has the model loaded. Without: `bytes` of `kind` for a while.
-    deadline: seconds on the clock that the host passes as `now`.
+    deadline: seconds on the clock that the host passes as `now`; urgent_at: the first deadline of those it asks
+    for, if they have several.
+    inside: it is asked from within a call that the worker itself runs, so its end can't be waited for.
     keep_alive_seconds: overrides the worker's idle_seconds from this call on.
     """
 
@@ -88,6 +90,8 @@ class Ask(msgspec.Struct, frozen=True):
     kind: Kind = Kind.BODY
     bytes: int = 0
     keep_alive_seconds: float | None = None
+    urgent_at: float | None = None
+    inside: bool = False
 
 
 class Part(msgspec.Struct):

@@ -41,9 +41,7 @@ def version_1(path: str, limits: dict[str, str]) -> dict[str, str]:
         "proc/self/mountinfo": V1_MOUNT,
         f"sys/fs/cgroup/memory{path}/memory.stat": "cache 1\nhierarchical_memory_limit " + V1_UNLIMITED,
     }
-    return files | {
-        f"sys/fs/cgroup/memory{group}/memory.limit_in_bytes": value for group, value in limits.items()
-    }
+    return files | {f"sys/fs/cgroup/memory{group}/memory.limit_in_bytes": value for group, value in limits.items()}
 
 
 def test_a_plain_machine_has_no_limit_and_gets_the_default(tmp_path: Path) -> None:

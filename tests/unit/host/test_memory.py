@@ -66,9 +66,7 @@ def test_a_tree_has_all_descendants_and_those_of_every_thread(tmp_path: Path) ->
 def test_the_machine_is_read_at_one_look(tmp_path: Path) -> None:
     info = "MemTotal: 2000 kB\nMemFree: 100 kB\nMemAvailable: 900 kB\nCached: 5 kB\n"
     write(tmp_path, "proc/meminfo", info + "SwapTotal: 500 kB\nSwapFree: 200 kB\n")
-    write(
-        tmp_path, "proc/pressure/memory", "some avg10=1.50 avg60=0 total=1\nfull avg10=0.25 avg60=0 total=1\n"
-    )
+    write(tmp_path, "proc/pressure/memory", "some avg10=1.50 avg60=0 total=1\nfull avg10=0.25 avg60=0 total=1\n")
     write(tmp_path, "sys/block/zram0/mm_stat", "4096 1000 12288 0 12288 0 0 0 0\n")
     write(tmp_path, "sys/block/zram1/mm_stat", "4096 1000 1 0 12288 0 0 0 0\n")
     (tmp_path / "sys/block/sda").mkdir()
@@ -127,9 +125,9 @@ def test_a_gauge_forgets_who_is_gone(tmp_path: Path) -> None:
     assert gauge.size_bytes(7, 0.1) == 0
     add_process(tmp_path, 7, 555, 900)
     assert gauge.size_bytes(7, 0.2) == 555 * KIB
-    gauge.forget(7)
     add_process(tmp_path, 7, 777, 900)
-    assert gauge.size_bytes(7, 0.3) == 777 * KIB
+    gauge.prune(61.0)
+    assert gauge.size_bytes(7, 1.0) == 777 * KIB
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own figures are Linux's")

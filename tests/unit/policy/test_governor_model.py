@@ -115,9 +115,7 @@ class GovernorModel(RuleBasedStateMachine):
         ask = Ask(ticket, self.now + patience, name, model)
         decisions = self.governor.ask(ask, self.now)
         self.take(decisions)
-        assert (
-            ticket in self.running or ticket in self.waiting or any(isinstance(d, Refuse) for d in decisions)
-        )
+        assert ticket in self.running or ticket in self.waiting or any(isinstance(d, Refuse) for d in decisions)
 
     @rule(size_mib=st.integers(0, 60), patience=st.floats(0.1, 30.0))
     def send_a_body(self, size_mib: int, patience: float) -> None:

@@ -18,9 +18,7 @@ LADDER = Model(
 
 
 def test_what_fits_together_fits() -> None:
-    found = plan(
-        200 * MIB, [Wish(Worker("math", 6 * MIB)), Wish(Worker("detect", 10 * MIB), (LADDER,))], [HOST]
-    )
+    found = plan(200 * MIB, [Wish(Worker("math", 6 * MIB)), Wish(Worker("detect", 10 * MIB), (LADDER,))], [HOST])
     assert found.fits
     assert [(row.worker, row.outcome, row.variant, row.bytes) for row in found.rows] == [
         ("math", Outcome.FITS, None, 6 * MIB),
@@ -30,9 +28,7 @@ def test_what_fits_together_fits() -> None:
 
 
 def test_a_smaller_variant_is_planned_where_the_best_does_not_fit() -> None:
-    found = plan(
-        70 * MIB, [Wish(Worker("math", 6 * MIB)), Wish(Worker("detect", 10 * MIB), (LADDER,))], [HOST]
-    )
+    found = plan(70 * MIB, [Wish(Worker("math", 6 * MIB)), Wish(Worker("detect", 10 * MIB), (LADDER,))], [HOST])
     assert found.fits
     assert (found.rows[1].outcome, found.rows[1].variant) == (Outcome.DEGRADED, "int8")
     assert "fp32 does not fit" in found.rows[1].reason
@@ -54,8 +50,14 @@ def test_what_can_never_fit_is_refused_and_says_why() -> None:
 
 def test_learned_costs_replace_declared_ones() -> None:
     learned = [(CostKey("a"), Cost(use_bytes=100 * MIB, runs=9))]
-    found = plan(200 * MIB, [Wish(Worker("a", 5 * MIB))], [HOST], learned)
+    found = plan(400 * MIB, [Wish(Worker("a", 5 * MIB))], [HOST], learned)
     assert found.rows[0].bytes == 110 * MIB
+
+
+def test_who_needs_more_than_half_of_the_budget_must_declare_it() -> None:
+    learned = [(CostKey("a"), Cost(use_bytes=100 * MIB, runs=9))]
+    found = plan(200 * MIB, [Wish(Worker("a", 5 * MIB))], [HOST], learned)
+    assert found.rows[0].bytes == 100 * MIB
 
 
 def test_a_host_that_does_not_fit_itself_does_not_fit() -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from smol import __version__
 from smol.errors import InvalidArgument
+from smol.host.allowance import Allowance
 from smol.host.bus import Bus
 from smol.host.launcher import Launcher
 from smol.host.memory import pss_bytes
@@ -55,7 +56,12 @@ class ProcessEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The host itself. calls: answered or refused since it started."""
+    """The host itself. calls: answered or refused since it started.
+
+    budget_bytes: what is in force, budget_reason: why so much. guarantee: `hard` (the kernel keeps the budget),
+    `process` or `none`; kept_by: what does, missing: what would make it better. peak_bytes: the most that was
+    ever in use, 0 when the kernel does not count it.
+    """
 
     version: str
     pid: int
@@ -64,7 +70,12 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
     clients: int
     calls: int
     budget_bytes: int
+    budget_reason: str
+    guarantee: str
+    kept_by: str
     pss_bytes: int
+    peak_bytes: int = 0
+    missing: str = ""
 
 
 class Lifecycle(Unit):
@@ -77,14 +88,14 @@ class Lifecycle(Unit):
         bus: Bus,
         launcher: Launcher,
         socket: str,
-        budget_bytes: int,
+        allowance: Allowance,
     ) -> None:
         self._registry = registry
         self._supervisor = supervisor
         self._bus = bus
         self._launcher = launcher
         self._socket = socket
-        self._budget_bytes = budget_bytes
+        self._allowance = allowance
         self._started = time.time()
 
     @operation(read_only=True)
@@ -140,7 +151,12 @@ class Lifecycle(Unit):
             uptime_seconds=time.time() - self._started,
             clients=len(self._bus.clients),
             calls=self._bus.calls_total,
-            budget_bytes=self._budget_bytes,
+            budget_bytes=self._allowance.budget.bytes,
+            budget_reason=self._allowance.budget.reason,
+            guarantee=self._allowance.enforcement.guarantee,
+            kept_by=self._allowance.enforcement.means,
+            missing=self._allowance.enforcement.missing,
+            peak_bytes=self._allowance.peak_bytes,
             pss_bytes=sum(process.pss_bytes for process in processes),
         )
 
