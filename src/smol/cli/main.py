@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "program": "smol.cli.program:program",
     "ps": "smol.cli.inspect:ps",
     "serve": "smol.cli.serve:serve",
+    "top": "smol.cli.top:top",
     "unit": "smol.cli.unit:unit",
     "units": "smol.cli.inspect:units",
 }

@@ -67,6 +67,7 @@ class Bus:
     """Routes the messages of all connections.
 
     services: units by name. clients: connections that are not to workers.
+    held_bytes: attachments of all calls on their way.
     draining: no new calls but those that running calls make; closed: none at all.
     on_stuck: told of a worker that does not end a cancelled call.
     """
@@ -81,7 +82,7 @@ class Bus:
         self.closed = False
         self.calls_total = 0
         self._on_stuck = on_stuck
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._handlers: Mapping[type[Message], Callable[..., None]] = {
             Call: self._call,
@@ -121,9 +122,9 @@ class Bus:
                     f"{len(caller.asked)} calls in flight on this connection: the limit is {self.limits.calls}",
                     retry_after_ms=100,
                 )
-            if len(body) and self._held_bytes + len(body) > self.limits.held_bytes:
+            if len(body) and self.held_bytes + len(body) > self.limits.held_bytes:
                 raise ResourceExhausted(
-                    f"calls on their way hold {self._held_bytes} bytes of attachments: "
+                    f"calls on their way hold {self.held_bytes} bytes of attachments: "
                     f"the limit is {self.limits.held_bytes}",
                     retry_after_ms=500,
                 )
@@ -138,15 +139,17 @@ class Bus:
             caller.send(error_message(call.id, error))
             return
         caller.asked[call.id] = pending
-        self._held_bytes += len(body)
+        self.held_bytes += len(body)
         pending.timer = self._loop.call_later(seconds, self._expire, pending)
 
     async def _place(self, pending: PendingCall) -> None:
         """Wait until there is room for the body of a call, here and in the worker, then go on with it."""
-        ticket = self.keeper.ticket("body")
-        size = len(pending.body)
+        worker = pending.service.worker
+        ticket = self.keeper.ticket(f"body for {worker.name}")
+        size = 2 * len(pending.body)
+        beside = None if worker.resident else worker.name
         try:
-            await self.keeper.ask(Ask(ticket, pending.deadline, None, None, Kind.BODY, 2 * size))
+            await self.keeper.ask(Ask(ticket, pending.deadline, kind=Kind.BODY, bytes=size, beside=beside))
             pending.room = ticket
             self._admit(pending)
         except SmolError as error:
@@ -316,7 +319,7 @@ class Bus:
         pending.settled = True
         caller = pending.caller
         if caller.asked.pop(pending.call.id, None) is not None:
-            self._held_bytes -= len(pending.body)
+            self.held_bytes -= len(pending.body)
             self._free(pending)
         pending.body = b""
         try:
@@ -488,7 +491,8 @@ class Bus:
         worker = connection.worker
         service = pending.service
         there = self.services.get(service.manifest.name) is service and not self.closed
-        again = there and pending.attempts == 1 and not pending.streamed
+        overran = worker is not None and self.keeper.overrun(worker.name)  # As it would again.
+        again = there and pending.attempts == 1 and not pending.streamed and not overran
         if again and worker is not None and worker.is_idempotent(pending.operation):
             pending.worker = None
             try:

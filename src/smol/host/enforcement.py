@@ -37,6 +37,7 @@ __all__ = [
     "release",
     "scope_command",
     "shift_limit",
+    "try_enforcement",
 ]
 
 KIB = 1024
@@ -78,6 +79,32 @@ def enforce(budget_bytes: int, root: Path = ROOT) -> Enforcement:
         )
     means = f"memory cgroup version {tree.top.version} at {tree.top.path}"
     return Enforcement(Guarantee.HARD, means, "", tree)
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """What `enforce` would put in force."""
+
+    guarantee: str
+    means: str
+    missing: str
+
+
+def try_enforcement(budget_bytes: int) -> Trial:
+    """Find out in a process of its own, and undo it. For a process without threads."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            found = enforce(budget_bytes)
+            os.write(writer, msgspec.json.encode(Trial(found.guarantee, found.means, found.missing)))
+            release(found)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        data = stream.read()
+    os.waitpid(pid, 0)
+    return msgspec.json.decode(data, type=Trial)
 
 
 def release(enforcement: Enforcement) -> bool:

@@ -85,6 +85,7 @@ class Host:
         self.keeper.attach(
             self.supervisor.workers,
             lambda: self.launcher.zygote_pid,
+            lambda: self.bus.held_bytes,
             self.bus.topics.announce,
             self.bus.pump_all,
         )

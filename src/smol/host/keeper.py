@@ -41,6 +41,7 @@ _SMALL_BODY_BYTES = 256 << 10
 _SMALL_BODIES_BYTES = 4 << 20
 _SAVE_SECONDS = 60.0
 _HISTORY_SECONDS = 5.0
+_FRESH_SECONDS = 0.25
 _HISTORY = 720
 _LEVELS = {Admit: logging.DEBUG, Queue: logging.DEBUG, Warn: logging.WARNING, Kill: logging.WARNING}
 
@@ -80,6 +81,7 @@ class Keeper:
         self._locations = locations
         self._workers: Mapping[str, Kept] = {}
         self._zygote_pid: Callable[[], int | None] = lambda: None
+        self._body_bytes: Callable[[], int] = lambda: 0
         self._announce: Callable[[str, Any], None] = lambda topic, data: None
         self._on_room: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
@@ -89,6 +91,7 @@ class Keeper:
         self._leases: Counter[str] = Counter()
         self._small_bytes = 0
         self._count = 0
+        self._measured_at = 0.0
         self._gauge = Gauge()
         self._timer: asyncio.TimerHandle | None = None
         self._measuring: asyncio.Task[None] | None = None
@@ -98,15 +101,17 @@ class Keeper:
         self,
         workers: Mapping[str, Kept],
         zygote_pid: Callable[[], int | None],
+        body_bytes: Callable[[], int],
         announce: Callable[[str, Any], None],
         on_room: Callable[[], None],
     ) -> None:
         """Say whom to end, what to measure, and whom to tell.
 
-        workers: by name. announce: publishes an event. on_room: told when calls may go on that could not.
+        workers: by name. body_bytes: how much of the host's memory are bodies, which have room of their own.
+        announce: publishes an event. on_room: told when calls may go on that could not.
         """
         self._workers, self._zygote_pid = workers, zygote_pid
-        self._announce, self._on_room = announce, on_room
+        self._body_bytes, self._announce, self._on_room = body_bytes, announce, on_room
 
     def start(self) -> None:
         """Measure from now on."""
@@ -295,6 +300,11 @@ class Keeper:
                 await asyncio.sleep(0.01)
         self._measure()
 
+    def look(self) -> None:
+        """Measure now, unless that was just done."""
+        if self._loop.time() - self._measured_at > _FRESH_SECONDS:
+            self._measure()
+
     # Measuring ----------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
@@ -311,10 +321,11 @@ class Keeper:
                 _log.exception("memory could not be measured")
 
     def _measure(self) -> None:
-        now = self._loop.time()
+        now = self._measured_at = self._loop.time()
         host_bytes = self._gauge.size_bytes(os.getpid(), now)
         zygote_bytes = self._gauge.size_bytes(self._zygote_pid() or 0, now)
-        self._do(self.governor.hold("host", Kind.HOST, host_bytes + _HOST_MARGIN_BYTES, now))
+        own_bytes = max(0, host_bytes - self._body_bytes()) + _HOST_MARGIN_BYTES
+        self._do(self.governor.hold("host", Kind.HOST, own_bytes, now))
         self._do(self.governor.hold("zygote", Kind.ZYGOTE, zygote_bytes + _ZYGOTE_MARGIN_BYTES, now))
         total_bytes = host_bytes + zygote_bytes
         for name, worker in list(self._workers.items()):

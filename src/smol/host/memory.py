@@ -18,6 +18,7 @@ __all__ = [
     "Machine",
     "Pressure",
     "children_of",
+    "cpu_seconds",
     "machine",
     "pressure",
     "pss_bytes",
@@ -102,6 +103,16 @@ def pss_bytes(pid: int, root: Path = ROOT) -> int:
     except (OSError, ValueError, IndexError):
         pass
     return 0
+
+
+def cpu_seconds(pid: int, root: Path = ROOT) -> float:
+    """Processor time a process has used, its own and the kernel's for it; 0 when it is gone or not told."""
+    try:
+        with open(f"{root}/proc/{pid}/stat", "rb") as file:
+            user, system = file.read().rpartition(b")")[2].split()[11:13]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def rss_bytes(pid: int, root: Path = ROOT) -> int:

@@ -298,7 +298,8 @@ class Admission:
         others = (
             r
             for r in self._books.residents.values()
-            if r.name != waiter.ask.worker and (held or now >= self._held_until(r, waiter))
+            if r.name not in (waiter.ask.worker, waiter.ask.beside)
+            and (held or now >= self._held_until(r, waiter))
         )
         return choose_idle(others, missing, self._books.ledger.bytes_of_worker, now)
 

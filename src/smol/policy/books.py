@@ -139,12 +139,14 @@ class Books:
     def obtainable_bytes(self, ask: Ask) -> int:
         """The most that could ever be free for this ask: all but the host, the pinned and its own worker."""
         kept = 0
+        if ask.beside is not None and ask.beside not in self.residents:
+            kept += sum(part.load_bytes for part in self.missing_parts(Ask("", 0.0, ask.beside), None))
         for entry in self.ledger.entries():
             resident = self.residents.get(entry.worker) if entry.worker else None
             if resident is None:
                 kept += 0 if entry.kind in TRANSIENT else entry.bytes
             elif not resident.leaving:
-                stands_on = resident.name == ask.worker and not resident.stale
+                stands_on = resident.name in (ask.worker, ask.beside) and not resident.stale
                 kept += entry.bytes if resident.pinned or stands_on else 0
         return self.ledger.target_bytes - kept
 

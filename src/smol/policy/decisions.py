@@ -5,6 +5,7 @@ Each one says why in `reason`, a sentence for people. None of them does anything
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -158,4 +159,6 @@ class Event(msgspec.Struct, frozen=True):
         named: Iterable[object] = (
             getattr(self.decision, name, None) for name in ("ticket", "worker", "unit", "model", "subject")
         )
-        return subject in named or subject in getattr(self.decision, "workers", ())
+        words = getattr(self.decision, "ticket", None) or ""  # As `start math #3`, `detect/nanodet #4`.
+        in_ticket = subject in (*words.split(), *re.split("[ /]", words))
+        return in_ticket or subject in named or subject in getattr(self.decision, "workers", ())

@@ -20,7 +20,8 @@ class Level(IntEnum):
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """Where the levels begin. PSI marks are percent of the last 10 s (kernel's avg10).
+    """Where the levels begin. PSI marks are percent of the last 10 s (kernel's avg10); they count only while less
+    than `psi_available_share` of the machine is available: who stalls at a limit of its own is no shortage.
 
     available_*: what the machine must keep, or that share of its memory if that is less. Beyond it a small
     board starts to swap to zram and stalls for minutes, so both lie before that.
@@ -31,6 +32,7 @@ class Marks(msgspec.Struct, frozen=True):
     psi_some_soft: float = 10.0
     psi_full_soft: float = 5.0
     psi_full_hard: float = 20.0
+    psi_available_share: float = 0.25
     available_soft_bytes: int = 128 * MIB
     available_soft_share: float = 0.08
     available_hard_bytes: int = 48 * MIB
@@ -53,7 +55,7 @@ class Sample(msgspec.Struct, frozen=True):
 def judge(sample: Sample, budget_bytes: int, marks: Marks) -> tuple[Level, str]:
     """The level and the reason for it; the reason is empty when calm."""
     used = sample.used_bytes / budget_bytes
-    some, full = sample.psi_some or 0.0, sample.psi_full or 0.0
+    some, full = (sample.psi_some or 0.0, sample.psi_full or 0.0) if _is_scarce(sample, marks) else (0.0, 0.0)
     of_budget = f"{mib(sample.used_bytes)} of {mib(budget_bytes)} are in use ({used:.0%})"
     if used >= marks.hard:
         return Level.HARD, f"{of_budget}, past the hard mark of {marks.hard:.0%}"
@@ -79,6 +81,12 @@ def poll_seconds(used_bytes: int, budget_bytes: int, *, is_enforced: bool) -> fl
     free = min(1.0, max(0.0, 1.0 - used_bytes / budget_bytes))
     fastest = 0.25 if is_enforced else 0.025
     return min(2.0, max(fastest, 4.0 * free * free))
+
+
+def _is_scarce(sample: Sample, marks: Marks) -> bool:
+    if sample.available_bytes is None or sample.total_bytes is None:
+        return True
+    return sample.available_bytes < marks.psi_available_share * sample.total_bytes
 
 
 def _below(sample: Sample, mark_bytes: int, share: float) -> bool:

@@ -151,6 +151,8 @@ class Pressure:
             for resident in idle:
                 evict(books, resident, f"{reason}; {resident.name} is idle", out)
             self._stepped_at = now
+        elif _most_over(books):
+            return  # Nobody else goes for one that is over its reservation, and is dealt with.
         elif now - self._stepped_at >= books.settings.step_seconds and not books.leaving_bytes:
             self._stepped_at = now
             if idle:

@@ -79,6 +79,7 @@ class Ask(msgspec.Struct, frozen=True):
     With a worker: that it runs and has the model loaded. Without: `bytes` of `kind` for a while.
     deadline: seconds on the clock that the host passes as `now`; urgent_at: the first deadline of those it asks
     for, if they have several.
+    beside: a worker that must have room at the same time, as the body of a call and who takes it.
     inside: it is asked from within a call that the worker itself runs, so its end can't be waited for.
     keep_alive_seconds: overrides the worker's idle_seconds from this call on.
     """
@@ -91,6 +92,7 @@ class Ask(msgspec.Struct, frozen=True):
     bytes: int = 0
     keep_alive_seconds: float | None = None
     urgent_at: float | None = None
+    beside: str | None = None
     inside: bool = False
 
 

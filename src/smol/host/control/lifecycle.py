@@ -13,7 +13,7 @@ from smol.errors import InvalidArgument
 from smol.host.allowance import Allowance
 from smol.host.bus import Bus
 from smol.host.launcher import Launcher
-from smol.host.memory import pss_bytes
+from smol.host.memory import cpu_seconds, pss_bytes
 from smol.host.registry import Registry
 from smol.host.supervisor import Supervisor
 from smol.host.worker import HostedWorker
@@ -39,7 +39,8 @@ class UnitEntry(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A process of Smol. pss_bytes: proportional share of memory; 0 where the system does not tell.
 
-    uptime_seconds: since its state changed last. ready_seconds: from start to ready.
+    uptime_seconds: since its state changed last. ready_seconds: from start to ready. calls_total: that have
+    finished since the host started. cpu_seconds: used by the process.
     """
 
     name: str
@@ -53,6 +54,8 @@ class ProcessEntry(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     uptime_seconds: float = 0.0
     ready_seconds: float = 0.0
+    calls_total: int = 0
+    cpu_seconds: float = 0.0
 
 
 class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,11 +136,13 @@ class Lifecycle(Unit):
         """List the host, the zygote and all workers, with their memory."""
         entries = [
             ProcessEntry(name="host", state="ready", pid=os.getpid(), pss_bytes=pss_bytes(os.getpid()),
-                         uptime_seconds=time.time() - self._started)
+                         uptime_seconds=time.time() - self._started, calls_total=self._bus.calls_total,
+                         cpu_seconds=cpu_seconds(os.getpid()))
         ]  # fmt: skip
         zygote = self._launcher.zygote_pid
         if zygote is not None:
-            entries.append(ProcessEntry(name="zygote", state="ready", pid=zygote, pss_bytes=pss_bytes(zygote)))
+            entries.append(ProcessEntry(name="zygote", state="ready", pid=zygote, pss_bytes=pss_bytes(zygote),
+                                        cpu_seconds=cpu_seconds(zygote)))  # fmt: skip
         return entries + [_entry(worker) for _, worker in sorted(self._supervisor.workers.items())]
 
     @operation(read_only=True)
@@ -239,4 +244,6 @@ def _entry(worker: HostedWorker) -> ProcessEntry:
         crashes=worker.crashes,
         uptime_seconds=time.time() - worker.since,
         ready_seconds=worker.ready_seconds,
+        calls_total=sum(load.total for load in loads),
+        cpu_seconds=cpu_seconds(pid),
     )

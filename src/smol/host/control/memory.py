@@ -285,6 +285,7 @@ class Memory(Unit):
 
     def _status(self) -> MemoryStatus:
         keeper = self._keeper
+        keeper.look()
         standing = keeper.governor.standing(asyncio.get_running_loop().time())
         last = keeper.governor.journal.events[-1] if keeper.governor.journal.events else None
         return MemoryStatus(
