@@ -25,8 +25,11 @@ from smol.errors import (
 )
 from smol.host.calls import BusLimits, PendingCall, Service
 from smol.host.connection import Connection
+from smol.host.keeper import Keeper
 from smol.host.topics import Topics
+from smol.policy.ledger import Kind
 from smol.policy.routing import Route, route_call
+from smol.policy.workers import Ask
 from smol.protocol import PROTOCOL_VERSION, Buffer
 from smol.protocol.messages import (
     MAX_CREDIT,
@@ -64,12 +67,14 @@ class Bus:
     """Routes the messages of all connections.
 
     services: units by name. clients: connections that are not to workers.
+    held_bytes: attachments of all calls on their way.
     draining: no new calls but those that running calls make; closed: none at all.
     on_stuck: told of a worker that does not end a cancelled call.
     """
 
-    def __init__(self, limits: BusLimits, on_stuck: Callable[[HostedWorker, str], None]) -> None:
+    def __init__(self, limits: BusLimits, keeper: Keeper, on_stuck: Callable[[HostedWorker, str], None]) -> None:
         self.limits = limits
+        self.keeper = keeper
         self.services: dict[str, Service] = {}
         self.topics = Topics()
         self.clients: set[Connection] = set()
@@ -77,7 +82,7 @@ class Bus:
         self.closed = False
         self.calls_total = 0
         self._on_stuck = on_stuck
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._handlers: Mapping[type[Message], Callable[..., None]] = {
             Call: self._call,
@@ -117,22 +122,40 @@ class Bus:
                     f"{len(caller.asked)} calls in flight on this connection: the limit is {self.limits.calls}",
                     retry_after_ms=100,
                 )
-            if len(body) and self._held_bytes + len(body) > self.limits.held_bytes:
+            if len(body) and self.held_bytes + len(body) > self.limits.held_bytes:
                 raise ResourceExhausted(
-                    f"calls on their way hold {self._held_bytes} bytes of attachments: "
+                    f"calls on their way hold {self.held_bytes} bytes of attachments: "
                     f"the limit is {self.limits.held_bytes}",
                     retry_after_ms=500,
                 )
             seconds = call.budget_ms / 1000 if call.budget_ms > 0 else self.limits.default_deadline_seconds
             seconds = min(seconds, self.limits.max_deadline_seconds)
             pending = PendingCall(caller, call, body, service, self._loop.time() + seconds)
-            self._admit(pending)
+            if len(body) and not self.keeper.takes_small(len(body)):
+                pending.placing = self._loop.create_task(self._place(pending))
+            else:
+                self._admit(pending)
         except SmolError as error:
             caller.send(error_message(call.id, error))
             return
         caller.asked[call.id] = pending
-        self._held_bytes += len(body)
+        self.held_bytes += len(body)
         pending.timer = self._loop.call_later(seconds, self._expire, pending)
+
+    async def _place(self, pending: PendingCall) -> None:
+        """Wait until there is room for the body of a call, here and in the worker, then go on with it."""
+        worker = pending.service.worker
+        ticket = self.keeper.ticket(f"body for {worker.name}")
+        size = 2 * len(pending.body)
+        beside = None if worker.resident else worker.name
+        try:
+            await self.keeper.ask(Ask(ticket, pending.deadline, kind=Kind.BODY, bytes=size, beside=beside))
+            pending.room = ticket
+            self._admit(pending)
+        except SmolError as error:
+            self._settle(pending, error_message(pending.call.id, error))
+        finally:
+            pending.placing = None
 
     def _refuse_if_draining(self, caller: Connection) -> None:
         """What runs may finish, and for that call others; nobody else may begin anything."""
@@ -154,7 +177,7 @@ class Bus:
     def _admit(self, pending: PendingCall) -> None:
         service = pending.service
         worker = service.worker
-        decision = route_call(service.load, ready=worker.ready)
+        decision = route_call(service.load, ready=self._takes_calls(worker))
         if decision is Route.FORWARD and self._try_forward(pending):
             return
         if decision is Route.REFUSE:
@@ -163,9 +186,12 @@ class Bus:
                 f"unit {service.manifest.name!r} is busy: {load.in_flight} calls run, {load.waiting} wait",
                 retry_after_ms=load.retry_after_ms(),
             )
-        worker.demand()  # Raises Unavailable when it can't run.
+        worker.demand(pending.deadline)  # Raises Unavailable when it can't run.
         service.waiting.append(pending)
         service.load.waiting += 1
+
+    def _takes_calls(self, worker: HostedWorker) -> bool:
+        return worker.ready and (worker.resident or self.keeper.takes_calls(worker.name))
 
     def _try_forward(self, pending: PendingCall) -> bool:
         """Give the call to its worker. False when that has just died, and the host is yet to be told."""
@@ -186,6 +212,7 @@ class Bus:
                 call.credit,
                 call.trace,
                 call.key,
+                pending.caller.worker.name if pending.caller.worker is not None else "",
             ),
             (pending.body,) if len(pending.body) else (),
         )
@@ -195,13 +222,21 @@ class Bus:
         pending.attempts += 1
         pending.service.load.in_flight += 1
         target.forwarded[worker_id] = pending
+        worker = pending.service.worker
+        if not worker.resident:
+            pending.ticket = f"{worker.name}/{worker_id}"
+            self.keeper.enter(pending.ticket, worker.name, pending.keep_alive_seconds)
+            if pending.room:
+                pending.lent_bytes = len(pending.body)
+                self.keeper.lend(worker.name, pending.lent_bytes)
         return True
 
     def pump(self, service: Service) -> None:
         """Give the unit's worker what waits for it, as far as it takes calls."""
-        while service.waiting and service.worker.ready and service.load.in_flight < service.load.concurrency:
+        load = service.load
+        while service.waiting and load.in_flight < load.concurrency and self._takes_calls(service.worker):
             pending = service.waiting.popleft()
-            service.load.waiting -= 1
+            load.waiting -= 1
             if pending.settled:
                 continue
             try:
@@ -211,8 +246,14 @@ class Bus:
                 continue
             if not forwarded:
                 service.waiting.appendleft(pending)
-                service.load.waiting += 1
+                load.waiting += 1
                 return
+
+    def pump_all(self) -> None:
+        """Workers may take calls that did not before."""
+        for service in self.services.values():
+            if service.waiting:
+                self.pump(service)
 
     def refuse_waiting(self, service: Service, error: SmolError) -> None:
         """Answer every call that waits for a unit with `error`."""
@@ -223,8 +264,12 @@ class Bus:
                 self._settle(pending, error_message(pending.call.id, error))
 
     def _expire(self, pending: PendingCall) -> None:
-        waited = "" if pending.worker is not None else ", still waiting for its turn"
-        error = DeadlineExceeded(f"{pending.call.operation} did not answer before its deadline{waited}")
+        error: SmolError | None = None
+        if pending.worker is None:
+            error = self.keeper.refusal(pending.service.worker.name)
+        if error is None:
+            waited = "" if pending.worker is not None else ", still waiting for its turn"
+            error = DeadlineExceeded(f"{pending.call.operation} did not answer before its deadline{waited}")
         self._give_up(pending, error)
 
     def _cancel(self, caller: Connection, message: Cancel, body: Buffer) -> None:
@@ -274,7 +319,8 @@ class Bus:
         pending.settled = True
         caller = pending.caller
         if caller.asked.pop(pending.call.id, None) is not None:
-            self._held_bytes -= len(pending.body)
+            self.held_bytes -= len(pending.body)
+            self._free(pending)
         pending.body = b""
         try:
             if body:
@@ -282,6 +328,15 @@ class Bus:
             caller.send(answer, body)
         except ResourceExhausted as error:
             caller.send(error_message(pending.call.id, error))
+
+    def _free(self, pending: PendingCall) -> None:
+        """The body of a call is let go."""
+        if pending.placing is not None and pending.placing is not asyncio.current_task():
+            pending.placing.cancel()
+        elif pending.room:
+            self.keeper.leave(pending.room)
+        elif len(pending.body) and pending.placing is None:
+            self.keeper.forget_small(len(pending.body))
 
     def _check_reader(self, caller: Connection) -> None:
         """Raises ResourceExhausted when too much waits already for a caller that does not read."""
@@ -303,6 +358,15 @@ class Bus:
             pending.timer.cancel()
         return pending
 
+    def _leave(self, pending: PendingCall) -> None:
+        """It is no longer in flight. After `pump`, lest a worker looks idle between two calls."""
+        if pending.ticket:
+            ticket, pending.ticket = pending.ticket, ""
+            if pending.lent_bytes:
+                self.keeper.lend(pending.service.worker.name, -pending.lent_bytes)
+                pending.lent_bytes = 0
+            self.keeper.leave(ticket)
+
     def _result(self, connection: Connection, message: Result, body: Buffer) -> None:
         pending = self._finish(connection, message.id)
         if pending is None:
@@ -314,6 +378,7 @@ class Bus:
             self._settle(pending, answer, (body,) if len(body) else ())
         if pending.service.waiting:
             self.pump(pending.service)
+        self._leave(pending)
 
     def _error(self, connection: Connection, message: Error, body: Buffer) -> None:
         if message.id == 0:
@@ -333,6 +398,7 @@ class Bus:
             connection.worker.proven = True
         self._settle(pending, answer(pending.call.id))
         self.pump(pending.service)
+        self._leave(pending)
 
     def _item(self, connection: Connection, message: Item, body: Buffer) -> None:
         pending = connection.forwarded.get(message.id)
@@ -412,6 +478,7 @@ class Bus:
             lost = self._finish(connection, worker_id)
             if lost is not None:
                 affected.add(lost.service)
+                self._leave(lost)
                 self._recover(lost, connection)
         for service in affected:
             self.pump(service)
@@ -424,11 +491,12 @@ class Bus:
         worker = connection.worker
         service = pending.service
         there = self.services.get(service.manifest.name) is service and not self.closed
-        again = there and pending.attempts == 1 and not pending.streamed
+        overran = worker is not None and self.keeper.overrun(worker.name)  # As it would again.
+        again = there and pending.attempts == 1 and not pending.streamed and not overran
         if again and worker is not None and worker.is_idempotent(pending.operation):
             pending.worker = None
             try:
-                pending.service.worker.demand()
+                pending.service.worker.demand(pending.deadline)
             except SmolError as error:
                 self._settle(pending, error_message(pending.call.id, error))
                 return

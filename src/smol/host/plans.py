@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smol.errors import FailedPrecondition
+from smol.host.cages import Cage
 from smol.host.connection import Connection
 from smol.host.environments import Environments
 from smol.host.launcher import Launcher, Process
@@ -94,8 +95,9 @@ class Workshop:
         manifests: Sequence[Manifest],
         handler: Handler,
         python: Path | None,
+        cage: Cage,
         *,
-        describe_only: bool,
+        describe_only: bool = False,
     ) -> tuple[Process, Channel]:
         """Start a process that serves `manifests`; `handler` is told what it says."""
         spec = self.spec(name, manifests, describe_only=describe_only)
@@ -103,7 +105,7 @@ class Workshop:
         directory = str(manifests[0].path or "") if argv else ""
         if python is not None:
             argv = [str(python), "-m", "smol.sdk.worker"]
-        process, ours = await self.launcher.launch(spec, argv, directory)
+        process, ours = await self.launcher.launch(spec, cage, argv, directory)
         try:
             return process, await from_socket(ours, Role.HOST, handler)
         except BaseException:
@@ -135,10 +137,10 @@ class ProcessPlan:
         requirements = [requirement for manifest in manifests for requirement in manifest.requirements]
         self._python = await self._workshop.python_for(self._name, requirements)
 
-    async def begin(self, connection: Connection) -> Process | None:
+    async def begin(self, connection: Connection, cage: Cage) -> Process | None:
         manifests = self._manifests()
         process, connection.channel = await self._workshop.launch(
-            self._name, manifests, connection, self._python, describe_only=False
+            self._name, manifests, connection, self._python, cage
         )
         return process
 
@@ -155,7 +157,7 @@ class ResidentPlan:
     async def prepare(self) -> None:
         """Nothing to get ready."""
 
-    async def begin(self, connection: Connection) -> Process | None:
+    async def begin(self, connection: Connection, cage: Cage) -> Process | None:
         worker = Worker([(name, "0", unit, environment) for name, unit, environment in self._units], threads=1)
         connection.channel, peer = connect_in_memory(connection, worker)
         self._task = asyncio.get_running_loop().create_task(worker.run(peer))

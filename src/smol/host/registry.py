@@ -183,20 +183,22 @@ class Registry:
         """Start the unit's code for its description alone."""
         python = await self._workshop.python_for(manifest.name, manifest.requirements)
         listener = _Listener()
-        process, channel = await self._workshop.launch(
-            manifest.name, [manifest], listener, python, describe_only=True
-        )
-        try:
-            async with asyncio.timeout(_DESCRIBE_SECONDS):
-                return await listener.description
-        except TimeoutError:
-            raise Unavailable(
-                f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
-            ) from None
-        finally:
-            channel.abort()
-            process.assume_ended()
-            await process.end(0.0)
+        name = f"describe-{manifest.name}"
+        async with self._bus.keeper.cage_for(name, manifest.reserved_bytes, _DESCRIBE_SECONDS) as cage:
+            process, channel = await self._workshop.launch(
+                manifest.name, [manifest], listener, python, cage, describe_only=True
+            )
+            try:
+                async with asyncio.timeout(_DESCRIBE_SECONDS):
+                    return await listener.description
+            except TimeoutError:
+                raise Unavailable(
+                    f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
+                ) from None
+            finally:
+                channel.abort()
+                process.assume_ended()
+                await process.end(0.0)
 
 
 class _Listener:
