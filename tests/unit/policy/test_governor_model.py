@@ -117,11 +117,50 @@ class GovernorModel(RuleBasedStateMachine):
         self.take(decisions)
         assert ticket in self.running or ticket in self.waiting or any(isinstance(d, Refuse) for d in decisions)
 
-    @rule(size_mib=st.integers(0, 60), patience=st.floats(0.1, 30.0))
-    def send_a_body(self, size_mib: int, patience: float) -> None:
+    @rule(name=st.sampled_from(NAMES), keep=st.none() | st.floats(0, 5))
+    def call_what_is_there(self, name: str, keep: float | None) -> None:
+        """The short way: a worker that runs takes the call, or says at once that it does not."""
+        ticket = self.ticket()
+        open_before = self.governor.takes_calls(name)
+        assert self.governor.enter(ticket, name, self.now, keep) == open_before
+        if open_before:
+            assert not self.processes[name].doomed
+            self.running[ticket] = name
+            self.processes[name].tickets.add(ticket)
+
+    @precondition(lambda self: any(process.tickets for process in self.processes.values()))
+    @rule(data=st.data(), patience=st.floats(0.1, 30.0), repeatable=st.booleans())
+    def load_inside_a_call(self, data: st.DataObject, patience: float, repeatable: bool) -> None:
+        busy = sorted(name for name, process in self.processes.items() if process.tickets)
+        name = data.draw(st.sampled_from(busy))
+        ticket = self.ticket()
+        ask = Ask(ticket, self.now + patience, name, MODELS[name], inside=True, repeatable=repeatable)
+        decisions = self.governor.ask(ask, self.now)
+        refused = [d for d in decisions if isinstance(d, Refuse) and d.ticket == ticket]
+        self.take(decisions)
+        assert ticket in self.running or ticket in self.waiting or refused
+        assert repeatable or not any(refuse.repeat for refuse in refused)
+
+    @precondition(lambda self: self.processes)
+    @rule(data=st.data())
+    def let_a_model_go(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.processes)))
+        self.take(self.governor.unloaded(name, f"{name}/m", self.now))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data(), patience=st.floats(0.1, 30.0))
+    def another_waits_for_the_same(self, data: st.DataObject, patience: float) -> None:
+        ticket = data.draw(st.sampled_from(sorted(self.waiting)))
+        self.waiting[ticket] = max(self.waiting[ticket], self.now + patience)
+        self.governor.extend(ticket, self.now + patience)
+        assert self.governor.refusal(ticket, self.now) is not None
+
+    @rule(size_mib=st.integers(0, 60), patience=st.floats(0.1, 30.0), beside=st.none() | st.sampled_from(NAMES))
+    def send_a_body(self, size_mib: int, patience: float, beside: str | None) -> None:
         ticket = self.ticket()
         self.bodies[ticket] = size_mib * MIB
-        self.take(self.governor.ask(Ask(ticket, self.now + patience, bytes=size_mib * MIB), self.now))
+        ask = Ask(ticket, self.now + patience, bytes=size_mib * MIB, beside=beside)
+        self.take(self.governor.ask(ask, self.now))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
