@@ -61,18 +61,22 @@ class Admission:
 
     # Everything else.
 
-    def ask(self, ask: Ask, now: float, out: list[Decision]) -> None:
-        """Admit, queue or refuse. Raises AlreadyExists when the ticket is in use."""
+    def ask(self, ask: Ask, now: float, out: list[Decision], held: str = "") -> None:
+        """Admit, queue or refuse. Raises AlreadyExists when the ticket is in use.
+
+        held: a ticket whose room is given up for it, and goes to nobody else first.
+        """
         if ask.ticket in self.grants or ask.ticket in self.queue:
             raise AlreadyExists(f"the ticket {ask.ticket!r} is in use; give each ask its own")
         waiter = Waiter(ask, now)
+        self.finished(held, now)
         if ask.deadline <= now:
             out.append(refusal(self._books, waiter, now, "its deadline has passed already"))
         elif len(self.queue) >= self._books.settings.queue_length:
             out.append(refusal(self._books, waiter, now, f"{len(self.queue)} others wait already, as many as may"))
         elif self._books.level is Level.HARD and not self._small(ask) and not self._joinable(ask):
             out.append(refusal(self._books, waiter, now, self._books.level_reason))
-        else:
+        elif not (held and self._place(waiter, 0, now, out)):
             self.queue[ask.ticket] = waiter
             self.pump(now, out)
 

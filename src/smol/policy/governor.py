@@ -181,8 +181,10 @@ class Governor:
 
     def exchange(self, held: str, ask: Ask, now: float) -> Decisions:
         """Give up the room of a ticket for what another one asks, before anybody else can take it."""
-        self._admission.finished(held, now)
-        return self.ask(ask, now)
+        out: list[Decision] = []
+        self._admission.ask(ask, now, out, held)
+        self._admission.pump(now, out)
+        return self._log(now, out)
 
     def finished(self, ticket: str, now: float) -> Decisions:
         """A call has ended, well or badly, or no longer waits. Unknown tickets are ignored."""
