@@ -10,7 +10,7 @@ TORCH  ?= torch==2.13.0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit e2e docs bench clean dev
+.PHONY: help demo test check unit e2e docs bench squeeze soak clean dev
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -38,6 +38,13 @@ docs: dev        ## regenerate the pages that follow from the code
 
 bench: dev       ## measure, and compare with the bare work and with peers
 	@$(BIN)/python -m benchmarks.run
+
+squeeze: dev     ## a mixed load within ever smaller budgets, a minute for each
+	@$(BIN)/python -m benchmarks.squeeze
+
+soak: dev        ## the same for half an hour each, and 20,000 loads
+	@$(BIN)/python -m benchmarks.squeeze --seconds 1800
+	@$(BIN)/python -m benchmarks.memory cycles
 
 dev: $(VENV)/.dev
 

@@ -166,8 +166,6 @@ def _fork_worker(data: bytes, descriptor: int, control: socket.socket, reader: i
         os.close(writer)
         control.close()
         _be(lambda: _run(data, descriptor))
-    with contextlib.suppress(OSError):  # Whoever comes first: nobody may meet it outside its group.
-        os.setpgid(worker, worker)
     os.write(writer, _PID.pack(worker))
     return 0
 
@@ -190,7 +188,7 @@ def _be(main: Callable[[], int]) -> NoReturn:
 
 def _run(data: bytes, descriptor: int) -> int:
     """Be a worker. Returns its exit status, unless it executes another program."""
-    os.setpgid(0, 0)
+    os.setsid()  # A group to kill it by, and one share of the processor (sched_autogroup), however many it forks.
     request = msgspec.json.decode(data, type=LaunchRequest)
     enter(request.cage)
     if become_orphan_of(request.host) and die_with_parent() and os.getppid() != request.host:
