@@ -29,6 +29,7 @@ from smol.sizes import MIB
 
 __all__ = ["main", "squeeze"]
 
+SHARED = Path(os.environ.get("SMOL_SHARED") or Path(__file__).parents[2] / "shared")
 UNITS = Path(__file__).parents[1] / "tests" / "fixtures" / "units"
 BUDGETS_MIB = (2048, 1024, 512, 256, 192)
 WITHIN_SECONDS = 20.0
@@ -90,6 +91,18 @@ class Tally:
 
 def load(client: BlockingClient) -> Mapping[str, Callable[[], Any]]:
     """The calls that are made over and over, each by a thread of its own."""
+    calls = _calls(client)
+    try:
+        calls["detect.image"]()
+    except Unavailable as error:
+        print(f"without detect.image: {error}", file=sys.stderr)
+        del calls["detect.image"]
+    except SmolError:
+        pass
+    return calls
+
+
+def _calls(client: BlockingClient) -> dict[str, Callable[[], Any]]:
     image = smol.Attachment(picture(), "image/jpeg", "shapes.jpg")
     dice = random.Random(11)
 
@@ -121,6 +134,7 @@ def squeeze(
             "SMOL_HOST_UNIT_DIRECTORIES": str(UNITS),
             "SMOL_HOST_BUDGET": f"{budget_mib}MiB",
             "SMOL_HOST_LOG_LEVEL": "error",
+            **({"SMOL_MODEL_MIRROR": str(SHARED / "models")} if SHARED.is_dir() else {}),
             **(environment or {}),
         }
         tally = Tally()
