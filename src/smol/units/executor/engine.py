@@ -9,9 +9,10 @@ of steps decides the way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -24,10 +25,11 @@ from smol.errors import (
     PermissionDenied,
     ResourceExhausted,
     SmolError,
+    Unavailable,
 )
 from smol.types import Json
 from smol.units.executor.check import is_allowed
-from smol.units.executor.program import Limits, Program, Retry, Step
+from smol.units.executor.program import Collect, Limits, Program, Retry, Step, WaitFor
 from smol.units.executor.references import is_true, resolve
 
 __all__ = ["UNCERTAIN", "Engine", "Journal", "Outcome", "Port"]
@@ -55,6 +57,12 @@ class Port(Protocol):
     async def call(
         self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float, key: str
     ) -> Json: ...
+
+    def stream(
+        self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float
+    ) -> AsyncGenerator[Json, None]: ...
+
+    def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]: ...
 
     async def is_idempotent(self, operation: str) -> bool: ...
 
@@ -237,7 +245,25 @@ class Engine:
             raise failures.exceptions[0] from None
         return results
 
-    async def _wait(self, step: Step, path: str, scope: _Scope) -> None:
+    async def _wait_for(self, step: Step, wait: WaitFor, path: str, scope: _Scope) -> Json:
+        """Wait for an event; it must come while the step runs, and after a cut-off it is waited for anew."""
+        topic = resolve(wait.event, scope.values())
+        if not isinstance(topic, str):
+            raise InvalidArgument(f"{path}.wait.event wants a topic, not {type(topic).__name__}")
+        if not is_allowed(topic, self._allowed):
+            raise PermissionDenied(f"{path}: this program may not wait for {topic}")
+        await self._journal.begin(path, step, {"event": topic}, durable=False)
+        async with contextlib.aclosing(self._port.events(topic)) as events:
+            async for name, data in events:
+                event = {"topic": name, "data": data}
+                if is_true(resolve(wait.where, {**scope.values(), "event": event})):
+                    await self._journal.end(path, Outcome(event), 1)
+                    return event
+        raise Unavailable(f"{path}: the events of {topic} ended")
+
+    async def _wait(self, step: Step, path: str, scope: _Scope) -> Json:
+        if isinstance(step.wait, WaitFor):
+            return await self._wait_for(step, step.wait, path, scope)
         seconds = resolve(step.wait, scope.values()) if isinstance(step.wait, str) else step.wait
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
             raise InvalidArgument(f"{path}.wait wants seconds, not {seconds!r}")
@@ -248,6 +274,7 @@ class Engine:
             seconds = max(0.0, seconds - (time.time() - begun_ms / 1000))
         await self._sleep(seconds)
         await self._journal.end(path, Outcome(), 1)
+        return None
 
     async def _call(self, step: Step, operation: str, path: str, scope: _Scope) -> Json:
         if not is_allowed(operation, self._allowed):
@@ -267,6 +294,21 @@ class Engine:
         await self._journal.end(path, outcome, attempts)
         return outcome.take()
 
+    async def _collect(self, wanted: Collect, operation: str, arguments: Json, within_seconds: float) -> Json:
+        """The first items of a stream, which is then cancelled."""
+        items: list[Json] = []
+        stream = self._port.stream(operation, arguments, within_seconds=within_seconds)
+        try:
+            async with asyncio.timeout(wanted.seconds) as timer, contextlib.aclosing(stream):
+                async for item in stream:
+                    items.append(item)
+                    if len(items) == wanted.items:
+                        break
+        except TimeoutError:
+            if not timer.expired():
+                raise
+        return items
+
     async def _attempts(
         self, step: Step, operation: str, arguments: Json, key: str, seconds: float, idempotent: bool
     ) -> tuple[Outcome, int]:
@@ -277,6 +319,8 @@ class Engine:
         while True:
             try:
                 left = deadline - time.monotonic()
+                if step.collect is not UNSET:
+                    return Outcome(await self._collect(step.collect, operation, arguments, left)), attempt
                 return Outcome(await self._port.call(operation, arguments, within_seconds=left, key=key)), attempt
             except SmolError as error:
                 refused_ms = error.details.get("retry_after_ms") if error.code == ResourceExhausted.code else None

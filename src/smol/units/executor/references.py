@@ -1,4 +1,4 @@
-"""References: `${{ expression }}` in JMESPath, over a run's input, steps, item, index, registers and error.
+"""References: `${{ expression }}` in JMESPath, over a run's input, steps, item, index, registers, error and event.
 
 A text that is one reference becomes the value itself, attachments included; in a longer text each
 reference becomes text. There is no other expression language.
@@ -20,7 +20,7 @@ from smol.types import Attachment, Json
 
 __all__ = ["ROOTS", "evaluate", "is_true", "names_in", "references_in", "resolve"]
 
-ROOTS = ("input", "steps", "item", "index", "registers", "error")
+ROOTS = ("input", "steps", "item", "index", "registers", "error", "event")
 _REFERENCE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _LONGEST_CHARACTERS = 2000
 _NEW_SCOPE_ON_THE_RIGHT = frozenset(
