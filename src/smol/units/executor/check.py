@@ -12,7 +12,7 @@ from smol.errors import CODES, InvalidArgument, nearest
 from smol.protocol.messages import OperationDescription
 from smol.types import Json
 from smol.units.executor.arguments import mismatches
-from smol.units.executor.program import ACTIONS, Limits, Source, Step, WaitFor
+from smol.units.executor.program import ACTIONS, Limits, Source, Step, Stream, WaitFor
 from smol.units.executor.references import ROOTS, names_in, references_in
 
 __all__ = ["Problem", "check", "is_allowed", "operations_of"]
@@ -51,7 +51,8 @@ def operations_of(source: Source) -> list[str]:
     """Every operation that a program calls, once each."""
     program = source.program
     lists = [program.steps, *program.programs.values()]
-    return list(dict.fromkeys(step.call for steps in lists for step in _all(steps) if step.call is not UNSET))
+    calls = [call for steps in lists for step in _all(steps) for call in (step.call, _stream(step).call)]
+    return list(dict.fromkeys(call for call in calls if call is not UNSET))
 
 
 def check(
@@ -106,6 +107,12 @@ class _Checker:
         self._references(step.if_, f"{path}.if", view)
         if isinstance(step.wait, WaitFor):
             self._event(step.wait, f"{path}.wait", view)
+        elif isinstance(step.for_each, Stream):
+            stream = _stream(step)
+            for name, value in stream.with_.items():
+                self._references(value, f"{path}.for_each.with.{name}", view)
+            self._bound(stream, f"{path}.for_each")
+            self._call(stream, step.for_each.call, f"{path}.for_each")
         elif actions[0] in ("for_each", "set", "wait", "return"):
             self._references(getattr(step, ACTIONS[actions[0]]), f"{path}.{actions[0]}", view)
         for name, value in step.with_.items():
@@ -133,12 +140,15 @@ class _Checker:
             self._say(f"{path}.parallelism", f"{step.parallelism} is above the limit of {limit}")
         if step.collect is not UNSET and action != "call":
             self._say(f"{path}.collect", f"only a call of a stream takes `collect`, not {action}")
-        elif step.collect is not UNSET and step.collect.items > self._limits.items:
-            self._say(f"{path}.collect.items", f"{step.collect.items} is above the limit of {self._limits.items}")
+        self._bound(step, path)
         if isinstance(step.wait, str) and not any(True for _ in references_in(step.wait)):
             self._say(f"{path}.wait", f"{step.wait!r} is not a number of seconds")
         if isinstance(step.for_each, str) and not any(True for _ in references_in(step.for_each)):
             self._say(f"{path}.for_each", f"{step.for_each!r} is not a list: refer to one")
+
+    def _bound(self, step: Step, path: str) -> None:
+        if step.collect is not UNSET and step.collect.items > self._limits.items:
+            self._say(f"{path}.collect.items", f"{step.collect.items} is above the limit of {self._limits.items}")
 
     def _event(self, wait: WaitFor, path: str, view: _View) -> None:
         self._references(wait.event, f"{path}.event", view)
@@ -223,6 +233,14 @@ class _Checker:
             yield step
             if step.program is not UNSET:
                 yield from self._reached(step.program, seen)
+
+
+def _stream(step: Step) -> Step:
+    """The call to the stream that a step deals with, if it does."""
+    stream = step.for_each
+    if not isinstance(stream, Stream):
+        return Step()
+    return Step(call=stream.call, with_=stream.with_, collect=stream.collect)
 
 
 def _all(steps: Iterable[Step]) -> Iterable[Step]:

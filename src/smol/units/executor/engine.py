@@ -29,7 +29,7 @@ from smol.errors import (
 )
 from smol.types import Json
 from smol.units.executor.check import is_allowed
-from smol.units.executor.program import Collect, Limits, Program, Retry, Step, WaitFor
+from smol.units.executor.program import Collect, Limits, Program, Retry, Step, Stream, WaitFor
 from smol.units.executor.references import is_true, resolve
 
 __all__ = ["UNCERTAIN", "Engine", "Journal", "Outcome", "Port"]
@@ -213,6 +213,8 @@ class Engine:
         return max(1, min(wanted, self._limits.parallelism))
 
     async def _for_each(self, step: Step, path: str, scope: _Scope) -> Json:
+        if isinstance(step.for_each, Stream):
+            return await self._for_each_coming(step, step.for_each, path, scope)
         items = resolve(step.for_each, scope.values())
         if not isinstance(items, list):
             raise InvalidArgument(f"{path}.for_each wants a list, not {type(items).__name__}")
@@ -224,6 +226,47 @@ class Engine:
             for index, item in enumerate(items)
         ]
         return await self._gather(work, self._width(step, 1))
+
+    async def _for_each_coming(self, step: Step, stream: Stream, path: str, scope: _Scope) -> Json:
+        """Deal with the items of a stream as they come."""
+        if not is_allowed(stream.call, self._allowed):
+            raise PermissionDenied(f"{path}: this program may not call {stream.call}")
+        body = step.do if step.do is not UNSET else []
+        results: dict[int, Json] = {}
+        turn = asyncio.Lock()
+
+        async def take() -> None:
+            while True:
+                async with turn:
+                    try:
+                        index, item = await anext(coming)
+                    except StopAsyncIteration:
+                        return
+                results[index] = await self._steps(body, f"{path}.do#{index}", scope.inner(item=item, index=index))
+
+        seconds = step.timeout_seconds or self._limits.run_seconds
+        width = self._width(step, 1)
+        async with contextlib.aclosing(self._coming(stream, path, scope, seconds)) as coming:
+            await self._gather([take] * width, width)
+        return [results[index] for index in sorted(results)]
+
+    async def _coming(
+        self, stream: Stream, path: str, scope: _Scope, seconds: float
+    ) -> AsyncGenerator[tuple[int, Json], None]:
+        """The items that an earlier life of the run had, then those of the stream, opened anew."""
+        index = 0
+        while (known := self._journal.ended(f"{path}.item#{index}")) is not None:
+            yield index, known.take()
+            index += 1
+        if index >= stream.collect.items:
+            return
+        left = msgspec.structs.replace(stream.collect, items=stream.collect.items - index)
+        arguments = resolve(stream.with_, scope.values())
+        async with contextlib.aclosing(self._items(left, stream.call, arguments, seconds)) as items:
+            async for item in items:
+                await self._journal.end(f"{path}.item#{index}", Outcome(item), 1)
+                yield index, item
+                index += 1
 
     async def _gather(self, work: Sequence[Callable[[], Awaitable[Json]]], width: int) -> list[Json]:
         """All results in order, `width` at a time; the first failure cancels the rest."""
@@ -294,20 +337,24 @@ class Engine:
         await self._journal.end(path, outcome, attempts)
         return outcome.take()
 
-    async def _collect(self, wanted: Collect, operation: str, arguments: Json, within_seconds: float) -> Json:
+    async def _items(
+        self, wanted: Collect, operation: str, arguments: Json, within_seconds: float
+    ) -> AsyncGenerator[Json, None]:
         """The first items of a stream, which is then cancelled."""
-        items: list[Json] = []
+        end = None if wanted.seconds is None else asyncio.get_running_loop().time() + wanted.seconds
         stream = self._port.stream(operation, arguments, within_seconds=within_seconds)
-        try:
-            async with asyncio.timeout(wanted.seconds) as timer, contextlib.aclosing(stream):
-                async for item in stream:
-                    items.append(item)
-                    if len(items) == wanted.items:
-                        break
-        except TimeoutError:
-            if not timer.expired():
-                raise
-        return items
+        async with contextlib.aclosing(stream):
+            for _ in range(wanted.items):
+                try:
+                    async with asyncio.timeout_at(end) as timer:
+                        item = await anext(stream)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if timer.expired():
+                        return
+                    raise
+                yield item
 
     async def _attempts(
         self, step: Step, operation: str, arguments: Json, key: str, seconds: float, idempotent: bool
@@ -320,7 +367,9 @@ class Engine:
             try:
                 left = deadline - time.monotonic()
                 if step.collect is not UNSET:
-                    return Outcome(await self._collect(step.collect, operation, arguments, left)), attempt
+                    items = self._items(step.collect, operation, arguments, left)
+                    async with contextlib.aclosing(items):
+                        return Outcome([item async for item in items]), attempt
                 return Outcome(await self._port.call(operation, arguments, within_seconds=left, key=key)), attempt
             except SmolError as error:
                 refused_ms = error.details.get("retry_after_ms") if error.code == ResourceExhausted.code else None

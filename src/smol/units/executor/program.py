@@ -25,6 +25,7 @@ __all__ = [
     "Retry",
     "Source",
     "Step",
+    "Stream",
     "WaitFor",
     "parse",
     "schema",
@@ -78,6 +79,14 @@ class Collect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Seconds | None = None
 
 
+class Stream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stream whose items are dealt with as they come."""
+
+    call: str
+    with_: dict[str, Json] = msgspec.field(name="with", default_factory=dict)
+    collect: Collect
+
+
 class WaitFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An event to wait for. event: its topic, `*` at the end for any rest. where: taken only if this is true."""
 
@@ -99,7 +108,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     program: str | UnsetType = UNSET
     with_: dict[str, Json] = msgspec.field(name="with", default_factory=dict)
     collect: Collect | UnsetType = UNSET
-    for_each: list[Json] | str | UnsetType = UNSET
+    for_each: list[Json] | str | Stream | UnsetType = UNSET
     do: list[Step] | UnsetType = UNSET
     parallel: list[list[Step]] | UnsetType = UNSET
     parallelism: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET

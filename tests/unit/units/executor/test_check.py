@@ -64,6 +64,17 @@ steps:
         ("{call: lab.flow}", ".call", "say how much of it to `collect`"),
         ("{call: lab.add, with: {a: 1}, collect: {items: 1}}", ".collect", "not a stream"),
         ("{call: lab.flow, collect: {items: 99999}}", ".collect.items", "above the limit"),
+        (
+            "{for_each: {call: lab.add, with: {a: 1}, collect: {items: 1}}, do: []}",
+            ".for_each.collect",
+            "not a stream",
+        ),
+        ("{for_each: {call: lab.flw, collect: {items: 1}}, do: [{wait: 1}]}", ".for_each.call", "no operation"),
+        (
+            "{for_each: {call: lab.flow, collect: {items: 99999}}, do: [{wait: 1}]}",
+            ".for_each.collect.items",
+            "above",
+        ),
         ("{wait: 1, collect: {items: 1}}", ".collect", "only a call"),
         ('{wait: {event: "a*b"}}', ".wait.event", "is no topic"),
         ('{wait: {event: a, where: "${{ evnt.x }}"}}', ".wait.where", "not known here"),

@@ -75,8 +75,14 @@ class CutOff(Memory):
     """A journal that remembers what began, as a durable one does."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.begun: dict[str, int] = {}
+        self.outcomes: dict[str, Outcome] = {}
+
+    def ended(self, path: str) -> Outcome | None:
+        return self.outcomes.get(path)
+
+    async def end(self, path: str, outcome: Outcome, attempts: int) -> None:
+        self.outcomes[path] = outcome
 
     def begun_ms(self, path: str) -> int | None:
         return self.begun.get(path)
@@ -251,6 +257,56 @@ async def test_a_stream_is_collected_up_to_a_count_its_end_or_a_time_and_then_cl
     with pytest.raises(DeadlineExceeded):
         await run("steps: [{call: lab.count, with: {to: 100}, collect: {items: 200}, timeout_seconds: 0.05}]", lab)
     assert [key for _, _, key in lab.called] == ["closed"] * 4
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+async def test_the_items_of_a_stream_are_dealt_with_as_they_come(parallelism: int) -> None:
+    async def source() -> AsyncGenerator[int, None]:
+        for number in range(6):
+            assert number - len(done) <= parallelism  # Not read ahead of those that deal with it.
+            yield number
+
+    done: list[int] = []
+
+    def double(n: int) -> int:
+        done.append(n)
+        return 2 * n
+
+    lab = Lab(source=source, double=double)
+    text = """
+steps:
+  - for_each: {call: lab.source, collect: {items: 5}}
+    parallelism: %d
+    do: [{call: lab.double, with: {n: "${{ item }}"}}]
+"""
+    assert await run(text % parallelism, lab) == [0, 2, 4, 6, 8]
+    assert lab.busiest <= parallelism
+    with pytest.raises(PermissionDenied, match=r"lab\.source"):
+        await run(text % parallelism, lab, allowed=("lab.double",))
+
+
+async def test_a_run_that_was_cut_off_has_the_items_it_had_and_goes_on_with_new_ones() -> None:
+    opened: list[int] = []
+    killed: list[int] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        opened.append(1)
+        for number in range(10):
+            yield 100 * len(opened) + number
+
+    def see(n: int) -> int:
+        if n == 102 and not killed:
+            killed.append(n)
+            raise Killed
+        return n
+
+    lab, journal = Lab(source=source, see=see), CutOff()
+    text = """
+steps: [{for_each: {call: lab.source, collect: {items: 4}}, do: [{call: lab.see, with: {n: "${{ item }}"}}]}]
+"""
+    with pytest.raises(Killed):
+        await run(text, lab, journal=journal)
+    assert await run(text, lab, journal=journal) == [100, 101, 102, 200]
 
 
 async def test_an_event_is_waited_for_until_one_fits() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from smol.errors import SmolError, Unavailable
 from smol.types import Json
 from smol.units.executor.check import check
-from smol.units.executor.engine import Engine
+from smol.units.executor.engine import Engine, Outcome
 from smol.units.executor.journal import Memory
 from smol.units.executor.program import Limits, parse
 
@@ -80,6 +80,19 @@ class Model:
         if written == "${{ registers.x }}":
             return self.registers["x"]
         return extra["item"] if written == "${{ item }}" else written
+
+
+class Kept(Memory):
+    """Remembers how steps ended."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+
+    def ended(self, path: str) -> Outcome | None:
+        return self.outcomes.get(path)
+
+    async def end(self, path: str, outcome: Outcome, attempts: int) -> None:
+        self.outcomes[path] = outcome
 
 
 class Killed(BaseException):
@@ -200,7 +213,7 @@ def test_the_engine_does_what_a_plain_interpreter_does(program: Json) -> None:
 @given(program=programs([0, 0, ALWAYS]), kills=st.lists(st.integers(1, 12), max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_killed_at_any_call_and_run_again_the_end_is_the_same(program: Json, kills: list[int]) -> None:
-    model, lab, journal = Model(program), Lab(), Memory()
+    model, lab, journal = Model(program), Lab(), Kept()
     for lab.fuse in [*kills, 1 << 30]:
         try:
             result = asyncio.run(run(program, lab, journal))
