@@ -93,7 +93,7 @@ def _names(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     elif kind == "subexpression" and children[0]["type"] == "field":
         second = children[1] if len(children) > 1 else {}
         yield children[0]["value"], second["value"] if second.get("type") == "field" else ""
-    else:
+    elif kind != "expref":  # `&name` is about each element of a list.
         for child in children[:1] if kind in _NEW_SCOPE_ON_THE_RIGHT else children:
             if isinstance(child, dict):
                 yield from _names(child)

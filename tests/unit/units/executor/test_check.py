@@ -39,6 +39,7 @@ def test_a_right_program_has_no_problems() -> None:
     text = """
 steps:
   - {id: one, call: lab.add, with: {a: 1, kind: x, list: [t]}}
+  - {wait: "${{ max_by(steps.one.items, &age).age }}"}
   - for_each: "${{ steps.one.items[?a > `1`] }}"
     parallelism: 2
     do:
