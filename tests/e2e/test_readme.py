@@ -40,7 +40,7 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-models.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-models.md", "docs/how-to/run-as-a-service.md"])
 def test_the_commands_of_a_page_work(page: str, desk: tuple[Path, dict[str, str]]) -> None:
     directory, variables = desk
     host = subprocess.Popen(["smol", "serve"], cwd=directory, env=variables, stderr=subprocess.PIPE, text=True)

@@ -13,7 +13,7 @@ from smol.errors import CODES, Internal, NotFound, ResourceExhausted, SmolError,
 from smol.protocol import decode_payload, encode_payload
 from smol.store import Migration, Store
 from smol.types import Attachment, Json
-from smol.units.executor.engine import UNCERTAIN, Outcome
+from smol.units.executor.calls import UNCERTAIN, Outcome
 from smol.units.executor.program import Step
 
 __all__ = [

@@ -28,8 +28,9 @@ from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.sdk import Attachment, Context, Unit, operation
 from smol.store import Options, Store
 from smol.types import Json
+from smol.units.executor.calls import Journal, Outcome
 from smol.units.executor.check import Problem, check, operations_of
-from smol.units.executor.engine import Engine, Journal, Outcome
+from smol.units.executor.engine import Engine
 from smol.units.executor.journal import (
     MIGRATIONS,
     Memory,

@@ -21,7 +21,8 @@ from smol.errors import (
 )
 from smol.sdk import Attachment
 from smol.types import Json
-from smol.units.executor.engine import Engine, Outcome
+from smol.units.executor.calls import Outcome
+from smol.units.executor.engine import Engine
 from smol.units.executor.journal import Memory
 from smol.units.executor.program import Limits, Step, parse
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from smol.errors import SmolError, Unavailable
 from smol.types import Json
+from smol.units.executor.calls import Outcome
 from smol.units.executor.check import check
-from smol.units.executor.engine import Engine, Outcome
+from smol.units.executor.engine import Engine
 from smol.units.executor.journal import Memory
 from smol.units.executor.program import Limits, parse
 
