@@ -155,29 +155,32 @@ class Launcher:
                 return await self._launch(spec.name, log or spec.name, data)
 
     async def _launch(self, name: str, log: str, data: bytes) -> tuple[Process, socket.socket]:
-        try:
-            zygote = self._zygote or self._take(Zygote.execute())
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            raise Unavailable(f"worker {name!r} could not be started: {error.strerror}") from None
-        try:
-            with theirs, open(self._logs.pipe(log), "wb", buffering=0) as written:
+        with contextlib.ExitStack() as given:  # Once the worker has its ends, the host lets go of them.
+            try:
+                zygote = self._zygote or self._take(Zygote.execute())
+                written = given.enter_context(open(self._logs.pipe(log), "wb", buffering=0))
+                ours, theirs = socket.socketpair()
+            except OSError as error:
+                raise Unavailable(f"worker {name!r} could not be started: {error.strerror}") from None
+            given.enter_context(theirs)
+            try:
                 socket.send_fds(zygote.control, [data], [theirs.fileno(), written.fileno()])
-            answer: asyncio.Future[int] = self._loop.create_future()
-            self._waiting.append(answer)
-            async with asyncio.timeout(_LAUNCH_TIMEOUT_SECONDS):
-                pid = await answer
-            if pid <= 0:
-                raise Unavailable(f"worker {name!r} could not be forked: the system has no room for a process")
-            return self._own(pid), ours
-        except (TimeoutError, OSError) as error:
-            ours.close()
-            self._lose_zygote()
-            reason = str(error) or "the zygote is stuck"
-            raise _ZygoteLostError(f"worker {name!r} could not be started: {reason}") from None
-        except BaseException:
-            ours.close()
-            raise
+                given.close()
+                answer: asyncio.Future[int] = self._loop.create_future()
+                self._waiting.append(answer)
+                async with asyncio.timeout(_LAUNCH_TIMEOUT_SECONDS):
+                    pid = await answer
+                if pid <= 0:
+                    raise Unavailable(f"worker {name!r} could not be forked: the system has no room for a process")
+                return self._own(pid), ours
+            except (TimeoutError, OSError) as error:
+                ours.close()
+                self._lose_zygote()
+                reason = str(error) or "the zygote is stuck"
+                raise _ZygoteLostError(f"worker {name!r} could not be started: {reason}") from None
+            except BaseException:
+                ours.close()
+                raise
 
     def close(self) -> None:
         """End the zygote."""
