@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 __all__ = ["Bus", "BusLimits", "PendingCall", "Service"]
 
 _log = logging.getLogger("smol.host")
+_REPEATS = 5
+"""How often a call is taken back from its worker to wait for room."""
 _PROGRESS_CHARACTERS = 1000
 """Even as six bytes of JSON each they fit what every side accepts."""
 
@@ -133,7 +135,8 @@ class Bus:
             seconds = call.budget_ms / 1000 if call.budget_ms > 0 else self.limits.default_deadline_seconds
             seconds = min(seconds, self.limits.max_deadline_seconds)
             pending = PendingCall(caller, call, body, service, self._loop.time() + seconds)
-            if len(body) and not self.keeper.takes_small(len(body)):
+            pending.small = len(body) > 0 and self.keeper.takes_small(len(body))
+            if len(body) and not pending.small:
                 pending.placing = self._loop.create_task(self._place(pending))
             else:
                 self._admit(pending)
@@ -337,9 +340,10 @@ class Bus:
         """The body of a call is let go."""
         if pending.placing is not None and pending.placing is not asyncio.current_task():
             pending.placing.cancel()
-        elif pending.room:
+        self._drop_room(pending)
+        if pending.room:
             self.keeper.leave(pending.room)
-        elif len(pending.body) and pending.placing is None:
+        elif pending.small:
             self.keeper.forget_small(len(pending.body))
 
     def _check_reader(self, caller: Connection) -> None:
@@ -389,6 +393,16 @@ class Bus:
             if connection.worker is not None:
                 connection.worker.complained(to_error(message))
             return
+        pending = connection.forwarded.get(message.id)
+        wish = message.details.get("repeat")
+        worker = connection.worker
+        if pending is not None and isinstance(wish, str) and worker is not None and not worker.resident:
+            if self._may_repeat(pending, worker, _REPEATS):
+                self._finish(connection, message.id)
+                pending.placing = self._loop.create_task(self._wait_for_room(pending, wish))
+                self._leave(pending)
+                return
+            self.keeper.forget_wish(wish)
         self._end_with(connection, message.id, lambda call_id: msgspec.structs.replace(message, id=call_id))
 
     def _end(self, connection: Connection, message: End, body: Buffer) -> None:
@@ -487,30 +501,61 @@ class Bus:
         for service in affected:
             self.pump(service)
 
+    async def _wait_for_room(self, pending: PendingCall, wish: str) -> None:
+        """Take a call back from its worker until there is room for what it needs to load there."""
+        pending.worker = None
+        self._time(pending)
+        try:
+            self._drop_room(pending)
+            pending.loading = await self.keeper.find_room(wish, pending.deadline)
+            self._repeat(pending)
+        except SmolError as error:
+            self._settle(pending, error_message(pending.call.id, error))
+        finally:
+            self.keeper.forget_wish(wish)
+            pending.placing = None
+
+    def _drop_room(self, pending: PendingCall) -> None:
+        """What was to be loaded is loaded, or is not needed any more."""
+        if pending.loading:
+            ticket, pending.loading = pending.loading, ""
+            self.keeper.leave(ticket)
+
+    def _may_repeat(self, pending: PendingCall, worker: HostedWorker | None, limit: int = 1) -> bool:
+        """Whether a call can be given to a worker once more without anybody noticing."""
+        service = pending.service
+        there = self.services.get(service.manifest.name) is service and not self.closed
+        fresh = pending.attempts <= limit and not pending.streamed and not pending.settled
+        return there and fresh and worker is not None and worker.is_idempotent(pending.operation)
+
+    def _repeat(self, pending: PendingCall) -> None:
+        pending.worker = None
+        try:
+            pending.service.worker.demand(pending.deadline)
+        except SmolError as error:
+            self._settle(pending, error_message(pending.call.id, error))
+            return
+        # At the head, beyond the queue's bound: it was admitted once already.
+        pending.service.waiting.appendleft(pending)
+        pending.service.load.waiting += 1
+        self._time(pending)
+        self.pump(pending.service)
+
+    def _time(self, pending: PendingCall) -> None:
+        """Have it end at its deadline."""
+        if pending.timer is not None:
+            pending.timer.cancel()
+        pending.timer = self._loop.call_at(pending.deadline, self._expire, pending)
+
     def _recover(self, pending: PendingCall, connection: Connection) -> None:
         """The worker died with this call: once more elsewhere if that is harmless, else the caller is told."""
         if pending.settled:
             return
         operation = pending.call.operation
         worker = connection.worker
-        service = pending.service
-        there = self.services.get(service.manifest.name) is service and not self.closed
         overran = worker is not None and self.keeper.overrun(worker.name)  # As it would again.
-        again = there and pending.attempts == 1 and not pending.streamed and not overran
-        if again and worker is not None and worker.is_idempotent(pending.operation):
-            pending.worker = None
-            try:
-                pending.service.worker.demand(pending.deadline)
-            except SmolError as error:
-                self._settle(pending, error_message(pending.call.id, error))
-                return
-            # At the head, beyond the queue's bound: it was admitted once already.
-            pending.service.waiting.appendleft(pending)
-            pending.service.load.waiting += 1
-            remaining = pending.deadline - self._loop.time()
-            if pending.timer is not None:
-                pending.timer.cancel()
-            pending.timer = self._loop.call_later(max(0.0, remaining), self._expire, pending)
+        if not overran and self._may_repeat(pending, worker):
+            self._repeat(pending)
             return
         reason = worker.last_words if worker is not None else "it went away"
         died = Unavailable(f"the worker of {operation} ended during the call: {reason}", retry_after_ms=100)

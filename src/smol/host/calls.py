@@ -60,11 +60,13 @@ class PendingCall:
     settled: the caller has had its last answer, though the worker may still be at it.
     streamed: the caller has had items, so that it can't be run again.
     ticket: under which the keeper counts it as in flight. room: the same for its body. placing: waits for that.
+    small: its body needs no room of its own. loading: ticket of the room for what it is about to load.
     lent_bytes: what its worker may use more while it is there.
     """
 
-    __slots__ = ("attempts", "body", "call", "caller", "deadline", "forwarded_at", "lent_bytes", "placing", "room",
-                 "service", "settled", "streamed", "ticket", "timer", "worker", "worker_id")  # fmt: skip
+    __slots__ = ("attempts", "body", "call", "caller", "deadline", "forwarded_at", "lent_bytes", "loading",
+                 "placing", "room", "service", "settled", "small", "streamed", "ticket",
+                 "timer", "worker", "worker_id")  # fmt: skip
 
     def __init__(self, caller: Connection, call: Call, body: Buffer, service: Service, deadline: float) -> None:
         self.caller = caller
@@ -81,6 +83,8 @@ class PendingCall:
         self.worker_id = 0
         self.ticket = ""
         self.room = ""
+        self.small = False
+        self.loading = ""
         self.lent_bytes = 0
         self.placing: asyncio.Task[None] | None = None
 

@@ -28,7 +28,7 @@ from smol.policy.decisions import Admit, Decision, Evict, Kill, Queue, Raise, Re
 from smol.policy.governor import Decisions, Governor
 from smol.policy.ledger import Kind
 from smol.policy.pressure import Sample, poll_seconds
-from smol.policy.workers import Ask, Worker
+from smol.policy.workers import Ask, Model, Worker
 
 __all__ = ["Keeper", "Kept", "refused"]
 
@@ -88,6 +88,8 @@ class Keeper:
         self._cages = Cages(allowance.enforcement.tree)
         self._waiting: dict[str, asyncio.Future[Admit]] = {}
         self._starting: dict[str, str] = {}
+        self._wished: dict[str, tuple[str, Model]] = {}
+        self._found: dict[tuple[str, str], str] = {}
         self._leases: Counter[str] = Counter()
         self._small_bytes = 0
         self._count = 0
@@ -216,12 +218,16 @@ class Keeper:
         self._count += 1
         return f"{what} #{self._count}"
 
-    async def ask(self, ask: Ask) -> Admit:
-        """Wait for room until the deadline of `ask`. `leave` its ticket when done. Raises ResourceExhausted."""
+    async def ask(self, ask: Ask, held: str = "") -> Admit:
+        """Wait for room until the deadline of `ask`. `leave` its ticket when done. Raises ResourceExhausted.
+
+        held: a ticket whose room is given up for it.
+        """
         future: asyncio.Future[Admit] = self._loop.create_future()
         self._waiting[ask.ticket] = future
         try:
-            self._do(self.governor.ask(ask, self._loop.time()))
+            now = self._loop.time()
+            self._do(self.governor.exchange(held, ask, now) if held else self.governor.ask(ask, now))
             admit = await future
         except BaseException:
             self._waiting.pop(ask.ticket, None)
@@ -264,6 +270,36 @@ class Keeper:
         """Let a worker use more, or less again, than its reservation; the room is taken under another ticket."""
         self._leases[worker] += size_bytes
         self._relimit()
+
+    async def load(self, worker: str, model: Model, until: float, *, repeatable: bool) -> Admit:
+        """Wait until a worker may load a model, which it asks for inside a call. `settle` must follow.
+
+        Raises ResourceExhausted; with `repeat` in its details when that call should wait outside: see `find_room`.
+        """
+        ticket = self.ticket(model.key)
+        held = self._found.pop((worker, model.key), "")
+        try:
+            return await self.ask(Ask(ticket, until, worker, model, inside=True, repeatable=repeatable), held)
+        except ResourceExhausted as error:
+            if "repeat" in error.details:
+                self._wished[ticket] = worker, model
+            raise
+
+    async def find_room(self, wish: str, until: float) -> str:
+        """Wait, for a call that was taken back, until there is room for what it wished to load.
+
+        Returns the ticket that holds it, to `leave` when the call is over. Raises ResourceExhausted.
+        """
+        worker, model = self._wished.pop(wish)
+        ticket = self.ticket(f"room for {model.key}")
+        size = self.governor.size_for(worker, model)
+        await self.ask(Ask(ticket, until, kind=Kind.MODEL, bytes=size, beside=worker))
+        self._found[worker, model.key] = ticket
+        return ticket
+
+    def forget_wish(self, wish: str) -> None:
+        """Nobody will look for room for it."""
+        self._wished.pop(wish, None)
 
     def settle(self, ticket: str, *, loaded: bool) -> None:
         """A model that was admitted with this ticket is loaded, or could not be."""
@@ -422,4 +458,6 @@ def refused(decision: Refuse) -> ResourceExhausted:
     }
     if decision.retry_after_ms is not None:
         details["retry_after_ms"] = decision.retry_after_ms
+    if decision.repeat:
+        details["repeat"] = decision.ticket
     return ResourceExhausted(decision.reason, **details)

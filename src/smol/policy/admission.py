@@ -142,6 +142,9 @@ class Admission:
             if patience_at > now:
                 yield patience_at
             for resident in self._books.residents.values():
+                settled_at = resident.ready_at + resident.habits.reload_seconds
+                if not resident.loading and settled_at > now:
+                    yield settled_at
                 if evictable(resident) and now < (hold := self._held_until(resident, waiter)):
                     yield hold
 
@@ -211,7 +214,24 @@ class Admission:
                     fresh.stale or f"it starts afresh, to make room for {ask.model.key if ask.model else ''}"
                 )
                 reason = f"it needs {mib(needed)} beside what {fresh.name} has loaded, which now starts afresh"
-            out.append(refusal(self._books, waiter, now, reason, never=fresh is None))
+            out.append(
+                refusal(
+                    self._books,
+                    waiter,
+                    now,
+                    reason,
+                    never=fresh is None,
+                    repeat=fresh is not None and ask.repeatable,
+                )
+            )
+            return True
+        if ask.repeatable:
+            reason = f"it needs {mib(needed)} and those who hold it are busy; its call waits until they are not"
+            out.append(refusal(self._books, waiter, now, reason, repeat=True))
+            return True
+        if ask.inside and not waiter.told and needed > self._freeable_bytes(ask):
+            reason = f"it needs {mib(needed)}, and those who hold it wait for room themselves"
+            out.append(refusal(self._books, waiter, now, reason))
             return True
         return self._wait(waiter, f"it needs {mib(needed)} and those who hold it are busy", out)
 
@@ -220,7 +240,7 @@ class Admission:
         if ask.worker is None:
             key = f"{ask.kind.value}:{ask.ticket}"
             books.ledger.reserve(key, ask.kind, ask.bytes)
-            self.grants[ask.ticket] = Grant(ask.ticket, None, key, (), now)
+            self.grants[ask.ticket] = Grant(ask.ticket, None, key, (), now, ask.beside)
             out.append(Admit(ask.ticket, None, None, False, ask.bytes, f"{mib(ask.bytes)} were free"))
             return
         parts = tuple(books.missing_parts(ask, variant))
@@ -258,6 +278,19 @@ class Admission:
 
     # Small questions.
 
+    def _freeable_bytes(self, ask: Ask) -> int:
+        """What comes free, for an ask from inside a call, without anybody else being served first.
+
+        Whoever waits inside a call keeps what it has: were two to wait for each other, neither would end.
+        """
+        blocked = {waiter.ask.worker for waiter in self.queue.values() if waiter.ask.inside}
+        kept = 0
+        for entry in self._books.ledger.entries():
+            resident = self._books.residents.get(entry.worker) if entry.worker else None
+            if resident is None or resident.pinned or resident.name == ask.worker or resident.name in blocked:
+                kept += entry.bytes
+        return self._books.ledger.target_bytes - kept
+
     def _fits_a_fresh_start(self, ask: Ask, needed: int, obtainable: int) -> Resident | None:
         """The asker's own worker, if the other models in it are what is in the way."""
         resident = self._books.residents.get(ask.worker) if ask.inside and ask.worker else None
@@ -273,6 +306,8 @@ class Admission:
             return False
         if self._small(ask):
             return True  # it is gone in a moment; those who wait for much do not wait for this
+        if ask.inside or any(grant.beside == ask.worker for grant in self.grants.values() if grant.beside):
+            return True  # others may wait for what it holds, or what is held for it
         closing = sum(books.ledger.bytes_of_worker(name) for name in self._closing)
         return needed + claimed_bytes <= free + books.leaving_bytes + books.settling_bytes + closing
 
@@ -286,7 +321,13 @@ class Admission:
                 continue
             missing = self._books.needed_now_bytes(waiter.ask) - books.ledger.free_bytes - books.leaving_bytes
             missing -= books.settling_bytes
-            busy = [r for r in books.residents.values() if not (r.pinned or r.leaving or r is resident)]
+            held_for = {grant.beside for grant in self.grants.values()}
+            busy = [
+                r
+                for r in books.residents.values()
+                if not (r.pinned or r.leaving or r is resident or r.name in held_for)
+                and now >= r.ready_at + r.habits.reload_seconds  # It came for a reason.
+            ]
             for other in sorted(busy, key=lambda r: (r.in_flight * r.habits.hold_seconds, r.name)):
                 if missing <= 0:
                     return
@@ -295,11 +336,11 @@ class Admission:
             return
 
     def _victims(self, waiter: Waiter, missing: int, now: float, *, held: bool = False) -> tuple[Resident, ...]:
+        kept = {waiter.ask.worker, waiter.ask.beside, *(grant.beside for grant in self.grants.values())}
         others = (
             r
             for r in self._books.residents.values()
-            if r.name not in (waiter.ask.worker, waiter.ask.beside)
-            and (held or now >= self._held_until(r, waiter))
+            if r.name not in kept and (held or now >= self._held_until(r, waiter))
         )
         return choose_idle(others, missing, self._books.ledger.bytes_of_worker, now)
 

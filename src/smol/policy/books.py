@@ -19,7 +19,8 @@ from smol.policy.workers import PAUSED, Ask, Habits, Model, Part, Resident, Vari
 
 __all__ = ["Books", "Settings"]
 
-TRANSIENT = frozenset({Kind.BODY, Kind.SANDBOX, Kind.PROBE})
+TRANSIENT = frozenset({Kind.BODY, Kind.SANDBOX, Kind.PROBE, Kind.MODEL})
+"""What comes and goes with calls, where no worker holds it."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -96,26 +97,41 @@ class Books:
         parts: list[Part] = []
         key = f"worker:{worker.name}"
         if key not in present:
-            cost = CostKey(worker.name)
-            # What overran everything it was given may learn to ask for all there is: not by itself.
-            ceiling = max(worker.base_bytes, int(self.ledger.budget_bytes * self.settings.raise_share))
-            use = min(ceiling, self.costs.use_bytes(cost, worker.base_bytes))
-            load = min(ceiling, self.costs.load_bytes(cost, worker.base_bytes, 0))
-            parts.append(Part(key, Kind.WORKER, cost, load, use))
+            parts.append(self.base_part(worker))
         if ask.model is not None and variant is not None:
-            key = f"model:{worker.name}:{ask.model.key}"
-            if key not in present:
-                cost = ask.model.cost_key(variant)
-                use = self.costs.use_bytes(cost, variant.bytes)
-                load = self.costs.load_bytes(cost, variant.bytes, variant.load_bytes)
-                part = Part(key, Kind.MODEL, cost, load, use, variant.name, ask.model.key)
+            part = self.model_part(worker.name, ask.model, variant)
+            if part.key not in present:
                 parts.append(part)
         return parts
 
+    def model_part(self, worker: str, model: Model, variant: Variant) -> Part:
+        """What a model needs in a worker."""
+        cost = model.cost_key(variant)
+        use = self.costs.use_bytes(cost, variant.bytes)
+        load = self.costs.load_bytes(cost, variant.bytes, variant.load_bytes)
+        return Part(f"model:{worker}:{model.key}", Kind.MODEL, cost, load, use, variant.name, model.key)
+
+    def base_part(self, worker: Worker) -> Part:
+        """What a worker needs without models."""
+        cost = CostKey(worker.name)
+        # What overran everything it was given may learn to ask for all there is: not by itself.
+        ceiling = max(worker.base_bytes, int(self.ledger.budget_bytes * self.settings.raise_share))
+        use = min(ceiling, self.costs.use_bytes(cost, worker.base_bytes))
+        load = min(ceiling, self.costs.load_bytes(cost, worker.base_bytes, 0))
+        return Part(f"worker:{worker.name}", Kind.WORKER, cost, load, use)
+
     def needed_bytes(self, ask: Ask, variant: Variant | None) -> int:
         if ask.worker is None:
-            return ask.bytes
+            return ask.bytes + self._base_beside(ask)
         return sum(part.load_bytes for part in self.missing_parts(ask, variant))
+
+    def _base_beside(self, ask: Ask) -> int:
+        """What the worker beside still needs to start; not counted, room would be held by who waits for that."""
+        if ask.beside is None or ask.beside not in self.workers:
+            return 0
+        resident = self.residents.get(ask.beside)
+        is_there = resident is not None and not resident.stale and not resident.leaving
+        return 0 if is_there else self.base_part(self.worker(ask.beside)).load_bytes
 
     def needed_now_bytes(self, ask: Ask) -> int:
         """The same in the variant that is in force."""
@@ -139,14 +155,12 @@ class Books:
     def obtainable_bytes(self, ask: Ask) -> int:
         """The most that could ever be free for this ask: all but the host, the pinned and its own worker."""
         kept = 0
-        if ask.beside is not None and ask.beside not in self.residents:
-            kept += sum(part.load_bytes for part in self.missing_parts(Ask("", 0.0, ask.beside), None))
         for entry in self.ledger.entries():
             resident = self.residents.get(entry.worker) if entry.worker else None
             if resident is None:
                 kept += 0 if entry.kind in TRANSIENT else entry.bytes
             elif not resident.leaving:
-                stands_on = resident.name in (ask.worker, ask.beside) and not resident.stale
+                stands_on = resident.name in (ask.worker, ask.beside) and (ask.inside or not resident.stale)
                 kept += entry.bytes if resident.pinned or stands_on else 0
         return self.ledger.target_bytes - kept
 

@@ -101,7 +101,10 @@ class Queue(msgspec.Struct, frozen=True, tag="queue"):
 
 
 class Refuse(msgspec.Struct, frozen=True, tag="refuse"):
-    """The caller gets RESOURCE_EXHAUSTED. retry_after_ms: None when waiting will not help."""
+    """The caller gets RESOURCE_EXHAUSTED. retry_after_ms: None when waiting will not help.
+
+    repeat: the call that asked should be taken back, and made again once there is room.
+    """
 
     ticket: str
     needed_bytes: int
@@ -109,6 +112,7 @@ class Refuse(msgspec.Struct, frozen=True, tag="refuse"):
     holders: tuple[Holder, ...]
     retry_after_ms: int | None
     reason: str
+    repeat: bool = False
 
 
 class Warn(msgspec.Struct, frozen=True, tag="warn"):

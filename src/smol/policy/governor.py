@@ -26,7 +26,7 @@ from smol.policy.ledger import Kind, Reservation
 from smol.policy.pressure import Sample
 from smol.policy.upkeep import Pressure, evict, learn, restore_one, review, unload_idle
 from smol.policy.waiting import refusal
-from smol.policy.workers import Ask, Model, Worker
+from smol.policy.workers import PAUSED, Ask, Model, Worker
 
 __all__ = ["Governor", "Journal", "Standing", "WorkerStanding"]
 
@@ -166,6 +166,24 @@ class Governor:
         self.journal.events.append(Event(now, refuse))
         return refuse
 
+    def size_for(self, worker: str, model: Model) -> int:
+        """How much room to ask for before a model is loaded: for the best variant that can fit, or the last."""
+        size = 0
+        step = self._books.steps.get(model.key, 0)
+        for variant in model.variants[min(step, len(model.variants) - 1) :]:
+            if variant.name == PAUSED:
+                break
+            size = self._books.model_part(worker, model, variant).load_bytes
+            ask = Ask("", 0.0, kind=Kind.MODEL, bytes=size, beside=worker)
+            if self._books.needed_bytes(ask, None) <= self._books.obtainable_bytes(ask):
+                break
+        return size
+
+    def exchange(self, held: str, ask: Ask, now: float) -> Decisions:
+        """Give up the room of a ticket for what another one asks, before anybody else can take it."""
+        self._admission.finished(held, now)
+        return self.ask(ask, now)
+
     def finished(self, ticket: str, now: float) -> Decisions:
         """A call has ended, well or badly, or no longer waits. Unknown tickets are ignored."""
         admission = self._admission
@@ -194,7 +212,7 @@ class Governor:
                     part.loading = False
                     self._books.ledger.resize(part.key, part.settled_bytes)
             resident.habits.saw_load(now - grant.since)
-            grant.since = now
+            grant.since = resident.ready_at = now
             if resident.leak is None:
                 resident.leak = LeakWatch(now)
             grant.parts = ()

@@ -13,14 +13,23 @@ RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 0.1, 60.0
 
 
 class Grant:
-    """An admitted ticket. parts: what it loads, empty when others do; key: of a transient reservation."""
+    """An admitted ticket. parts: what it loads, empty when others do; key: of a transient reservation, and beside:
+    the worker that it is held for.
+    """
 
-    __slots__ = ("key", "parts", "resident", "since", "ticket")
+    __slots__ = ("beside", "key", "parts", "resident", "since", "ticket")
 
     def __init__(
-        self, ticket: str, resident: Resident | None, key: str | None, parts: tuple[Part, ...], since: float
+        self,
+        ticket: str,
+        resident: Resident | None,
+        key: str | None,
+        parts: tuple[Part, ...],
+        since: float,
+        beside: str | None = None,
     ) -> None:
         self.ticket = ticket
+        self.beside = beside
         self.resident = resident
         self.key = key
         self.parts = parts
@@ -39,14 +48,16 @@ class Waiter:
         self.told = False
 
 
-def refusal(books: Books, waiter: Waiter, now: float, reason: str, *, never: bool = False) -> Refuse:
+def refusal(
+    books: Books, waiter: Waiter, now: float, reason: str, *, never: bool = False, repeat: bool = False
+) -> Refuse:
     """No, with what was needed, what was free, who holds the rest, and when to ask again."""
     ask = waiter.ask
     retry_ms = None if never else int(_retry_seconds(books, ask, now) * 1000)
     needed = books.needed_now_bytes(ask)
     what = ask.model.key if ask.model else ask.worker or f"a {ask.kind.value} of {mib(ask.bytes)}"
     text = f"no room for {what}: {reason}"
-    return Refuse(ask.ticket, needed, books.ledger.free_bytes, books.holders(), retry_ms, text)
+    return Refuse(ask.ticket, needed, books.ledger.free_bytes, books.holders(), retry_ms, text, repeat)
 
 
 def _retry_seconds(books: Books, ask: Ask, now: float) -> float:

@@ -81,6 +81,7 @@ class Ask(msgspec.Struct, frozen=True):
     for, if they have several.
     beside: a worker that must have room at the same time, as the body of a call and who takes it.
     inside: it is asked from within a call that the worker itself runs, so its end can't be waited for.
+    repeatable: rather than wait there, holding what it has, that call would be taken back and made again.
     keep_alive_seconds: overrides the worker's idle_seconds from this call on.
     """
 
@@ -94,6 +95,7 @@ class Ask(msgspec.Struct, frozen=True):
     urgent_at: float | None = None
     beside: str | None = None
     inside: bool = False
+    repeatable: bool = False
 
 
 class Part(msgspec.Struct):
@@ -139,8 +141,8 @@ class Habits:
 class Resident:
     """A worker that holds reservations, from its admission until its process is gone.
 
-    leaving: why it was told to end, or empty. stale: why it takes no new calls and is evicted once idle, or
-    empty.
+    ready_at: when it was loaded last. leaving: why it was told to end, or empty.
+    stale: why it takes no new calls and is evicted once idle, or empty.
     """
 
     __slots__ = (
@@ -157,6 +159,7 @@ class Resident:
         "parts",
         "peak_bytes",
         "pinned",
+        "ready_at",
         "stale",
         "worker",
     )
@@ -167,6 +170,7 @@ class Resident:
         self.pinned = pinned
         self.idle_seconds = worker.idle_seconds
         self.idle_since = now
+        self.ready_at = now
         self.in_flight = 0
         self.parts: dict[str, Part] = {}
         self.granted_bytes = 0

@@ -67,7 +67,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 class Context:
     """What an operation knows of its call, and what it may ask of the system."""
 
-    __slots__ = ("_call_id", "_environment", "caller", "cancelled", "deadline", "key", "trace")
+    __slots__ = ("_call_id", "_environment", "caller", "cancelled", "deadline", "key", "repeatable",
+                 "trace")  # fmt: skip
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Context:
         trace: str = "",
         key: str = "",
         caller: str = "",
+        repeatable: bool = False,
     ) -> None:
         self._environment = environment
         self._call_id = call_id
@@ -91,6 +93,8 @@ class Context:
         """Idempotency key of the call, or an empty string."""
         self.caller = caller
         """The worker that calls, or an empty string for a client."""
+        self.repeatable = repeatable
+        """Whether the operation is idempotent, so that the host may make the call again."""
 
     @property
     def log(self) -> logging.Logger:
@@ -153,7 +157,12 @@ class Context:
         `load_bytes` (while loading), `engine` and `threads`. Raises ResourceExhausted when none has room.
         """
         link: Link = self._environment.link
-        arguments = {"unit": self._environment.unit, "model": model, "forms": list(forms)}
+        arguments = {
+            "unit": self._environment.unit,
+            "model": model,
+            "forms": list(forms),
+            "repeatable": self.repeatable,
+        }
         try:
             admitted: Any = link.wait("memory.reserve", arguments, self._remaining(60.0))
         except NotImplementedError:  # No host, no budget.

@@ -247,7 +247,13 @@ class Worker:
             return
         deadline = time.monotonic() + call.budget_ms / 1000 if call.budget_ms else None
         context = Context(
-            environment, call_id=call.id, deadline=deadline, trace=call.trace, key=call.key, caller=call.caller
+            environment,
+            call_id=call.id,
+            deadline=deadline,
+            trace=call.trace,
+            key=call.key,
+            caller=call.caller,
+            repeatable=operation.flags.idempotent,
         )
         if operation.context_parameter is not None:
             arguments[operation.context_parameter] = context

@@ -181,6 +181,8 @@ class Networks:
             except Unavailable as error:
                 failures.append(error.message)
             except ResourceExhausted as error:  # A smaller one may fit.
+                if "repeat" in error.details:
+                    raise
                 no_room = no_room or error
         if no_room is not None:
             raise no_room

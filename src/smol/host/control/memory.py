@@ -16,7 +16,7 @@ from smol.policy.decisions import Event
 from smol.policy.governor import Standing
 from smol.policy.ledger import Kind
 from smol.policy.plan import Fixed, Plan, Wish, plan
-from smol.policy.workers import Ask, Model, Variant
+from smol.policy.workers import Model, Variant
 from smol.sdk import Context, Unit, operation
 from smol.sizes import parse_bytes
 from smol.types import Json
@@ -232,21 +232,23 @@ class Memory(Unit):
     # For units -----------------------------------------------------------------------------------
 
     @operation()
-    async def reserve(self, unit: str, model: str, forms: list[Form], context: Context) -> Reservation:
+    async def reserve(
+        self, unit: str, model: str, forms: list[Form], context: Context, repeatable: bool = False
+    ) -> Reservation:
         """For units: reserve memory for a model before it is loaded. `settle` must follow.
 
         unit: the unit that loads it, in the worker that calls.
         model: its name.
         forms: its variants, best first; the answer says which one to load.
+        repeatable: whether the call that needs it can be made again, rather than wait for room with what it holds.
         """
-        ticket = self._keeper.ticket(f"{unit}/{model}")
         try:
             wanted = Model(unit, model, tuple(_variant(form) for form in forms))
         except SmolError as error:
             raise InvalidArgument(error.message) from error
         deadline = asyncio.get_running_loop().time() + _seconds_left(context)
-        admit = await self._keeper.ask(Ask(ticket, deadline, _worker_of(context), wanted, inside=True))
-        return Reservation(ticket=ticket, variant=admit.variant or wanted.variants[0].name)
+        admit = await self._keeper.load(_worker_of(context), wanted, deadline, repeatable=repeatable)
+        return Reservation(ticket=admit.ticket, variant=admit.variant or wanted.variants[0].name)
 
     @operation()
     async def settle(self, ticket: str, loaded: bool, context: Context) -> None:
