@@ -90,3 +90,30 @@ async def test_runs_belong_to_one_host_at_a_time(serve: Any, tmp_path: Path) -> 
             async with smol.local({"SMOL_HOME": str(home)}) as private:
                 with pytest.raises(Unavailable, match="open in another process"):
                     await private.call("executor.submit", {"program": STORING, "input": {"expression": "1"}})
+
+
+async def test_a_program_waits_for_an_event_and_takes_what_it_wants_of_a_stream(tmp_path: Path) -> None:
+    text = """
+steps:
+  - id: seen
+    wait: {event: "host.unit", where: "${{ event.data.unit == 'math' }}"}
+    timeout_seconds: 30
+  - id: logged
+    call: lifecycle.events
+    with: {since: 0, follow: true}
+    collect: {items: 3}
+  - id: brief
+    call: lifecycle.events
+    with: {since: 0, follow: true}
+    collect: {items: 10000, seconds: 0.3}
+  - return: {change: "${{ steps.seen.data.change }}", first: "${{ steps.logged[].sequence }}"}
+"""
+    async with smol.local({"SMOL_HOME": str(tmp_path)}) as s:
+        run = (await s.call("executor.submit", {"program": text}))["id"]
+        while (await s.executor.status(run))["state"] == "running":
+            await s.call("lifecycle.enable", {"unit": "storage"})  # Not the one that is waited for.
+            await s.call("lifecycle.enable", {"unit": "math"})
+            await asyncio.sleep(0.02)
+        assert await s.executor.result(run) == {"change": "enabled", "first": [1, 2, 3]}
+        with pytest.raises(InvalidArgument, match="say how much of it to `collect`"):
+            await s.call("executor.run", {"program": "steps: [{call: lifecycle.events}]"})

@@ -40,7 +40,13 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/use-models.md", "docs/how-to/keep-within-memory.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        *(f"docs/how-to/{name}.md" for name in ("use-models", "run-as-a-service", "keep-within-memory")),
+    ],
+)
 def test_the_commands_of_a_page_work(page: str, desk: tuple[Path, dict[str, str]]) -> None:
     directory, variables = desk
     host = subprocess.Popen(["smol", "serve"], cwd=directory, env=variables, stderr=subprocess.PIPE, text=True)

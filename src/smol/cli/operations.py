@@ -23,7 +23,7 @@ from smol.types import Json
 __all__ = ["known_units", "unit_command"]
 
 RESIDENT = {
-    "lifecycle": "Units and their workers: list, describe, add, remove, start and stop them.",
+    "lifecycle": "Units and their workers: list, add, remove, start, stop and watch them.",
     "memory": "The memory budget: who holds it, why somebody was refused, what would fit.",
 }
 """Units that live in the host, and so have no manifest to be found."""

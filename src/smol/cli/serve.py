@@ -31,7 +31,7 @@ __all__ = ["serve"]
 def serve(private: bool, ready_fd: int | None, config: str | None, scoped: bool) -> None:
     """Run the host until SIGTERM or Ctrl-C; it finishes what runs, then stops.
 
-    SIGHUP reads all units again.
+    SIGHUP reads all units and their settings again, and restarts the workers of those that changed.
     """
     options = current_options()
     settings = load(Settings, find(Path(config) if config else options.config))
@@ -52,7 +52,14 @@ def serve(private: bool, ready_fd: int | None, config: str | None, scoped: bool)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(
                 serve_host(
-                    settings.host, settings.memory, settings.units, allowance, zygote, ready, private=private
+                    settings.host,
+                    settings.memory,
+                    settings.units,
+                    allowance,
+                    zygote,
+                    ready,
+                    private=private,
+                    reread=lambda: load(Settings, find(Path(config) if config else options.config)).units,
                 )
             )
 

@@ -83,6 +83,8 @@ class Bus:
         self.draining = False
         self.closed = False
         self.calls_total = 0
+        self.refusal: Callable[[str], SmolError | None] = lambda unit: None
+        """Why a unit takes no calls though it could."""
         self._on_stuck = on_stuck
         self.held_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -173,6 +175,8 @@ class Bus:
         if service is None:
             known = sorted(self.services)
             raise NotFound(f"no unit {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        if (refusal := self.refusal(name)) is not None:
+            raise refusal
         if not service.worker.usable and service.manifest.fallback in self.services:
             service = self.services[service.manifest.fallback]
         return service

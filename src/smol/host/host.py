@@ -11,21 +11,27 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from smol.errors import DeadlineExceeded
+from smol.errors import DeadlineExceeded, SmolError
 from smol.host.allowance import Allowance
+from smol.host.boot import Boot, process_started
 from smol.host.bus import Bus, BusLimits
+from smol.host.claim import Claim
 from smol.host.connection import Connection
 from smol.host.control.lifecycle import Lifecycle
 from smol.host.control.memory import Memory
+from smol.host.control.observation import Records
+from smol.host.diary import Diary
 from smol.host.environments import Environments
 from smol.host.keeper import Keeper
 from smol.host.launcher import Launcher
+from smol.host.logs import LogHandler, Logs
 from smol.host.manifest import Manifest
 from smol.host.notify import notify, watchdog_seconds
 from smol.host.plans import ResidentPlan, Workshop
 from smol.host.registry import Registry
 from smol.host.settings import HostSettings, MemorySettings, locations_of
 from smol.host.supervisor import Supervisor
+from smol.host.switches import Switches
 from smol.host.worker import HostedWorker
 from smol.host.zygote import Zygote, become_subreaper
 from smol.locations import own_directory
@@ -52,8 +58,13 @@ class Host:
         unit_settings: Mapping[str, dict[str, Any]],
         allowance: Allowance,
         zygote: Zygote | None = None,
+        reread: Callable[[], Mapping[str, dict[str, Any]]] | None = None,
     ) -> None:
+        self.boot = Boot(process_started())
+        self.boot.mark("load")
+        self.diary = Diary()
         self.settings = settings
+        self._reread = reread
         self.allowance = allowance
         self.locations = locations_of(settings)
         self.keeper = Keeper(allowance, self.locations, PolicySettings(quiet_seconds=memory.quiet_seconds))
@@ -64,8 +75,13 @@ class Host:
             max_deadline_seconds=settings.max_deadline_seconds,
             cancel_grace_seconds=settings.cancel_grace_seconds,
         )
-        self.launcher = Launcher(zygote)
+        self.logs = Logs(self.locations.state / "logs", settings.log_size_bytes)
+        self._log_handler = LogHandler(self.logs.book("host"), asyncio.get_running_loop())
+        self.switches = Switches(self.locations.state / "disabled.json")
+        self.launcher = Launcher(self.logs, zygote)
         self.bus = Bus(limits, self.keeper, self._end_stuck)
+        self.bus.refusal = self.switches.refusal
+        self.bus.topics.listeners += [self.boot.heard, self.diary.heard]
         self.supervisor = Supervisor(
             self.bus,
             self.keeper,
@@ -92,6 +108,7 @@ class Host:
         self.registry = Registry(self.bus, self.supervisor, self.workshop)
         self._residents: list[tuple[str, Unit, Environment]] = []
         self._server: asyncio.Server | None = None
+        self._claim: Claim | None = None
         self._stopping = asyncio.Event()
         self._watchdog: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
@@ -104,7 +121,12 @@ class Host:
         """
         become_subreaper()
         own_directory(self.locations.socket.parent)
+        self._claim = Claim(self.locations.socket)
         self._server = await listen(self.locations.socket, self._accept)
+        logging.getLogger("smol").addHandler(self._log_handler)
+        if not private:
+            self.boot.keep_at(self.locations.state / "last-stop.json")
+        self.boot.mark("listen")
         lifecycle = Lifecycle(
             self.registry,
             self.supervisor,
@@ -112,13 +134,19 @@ class Host:
             self.launcher,
             str(self.locations.socket),
             self.allowance,
+            Records(self.logs, self.boot, self.diary, self.switches),
         )
         self._admit_resident("lifecycle", lifecycle)
         self._admit_resident("memory", Memory(self.keeper, self.supervisor))
         self.registry.discover(self.settings.unit_directories)
+        self.boot.mark("discover")
+        if self.switches.problem:
+            _log.warning("%s", self.switches.problem)
         self.keeper.start()
         self.supervisor.start(lambda unit: not private and self._left_unfinished(unit))
         self._watchdog = asyncio.get_running_loop().create_task(self._feed_watchdog())
+        self.boot.mark("start")
+        self.boot.serving()
         notify(f"READY=1\nSTATUS=serving {len(self.bus.services)} units")
         _log.info("serving %d units at %s", len(self.bus.services), self.locations.socket)
 
@@ -144,6 +172,7 @@ class Host:
         """Refuse new calls, let running ones finish for a while, end all workers, remove the socket."""
         notify("STOPPING=1")
         _log.info("stopping")
+        self.boot.stopping()
         self.bus.draining = True
         if self._server is not None:
             self._server.close()
@@ -153,7 +182,9 @@ class Host:
         while self.bus.busy and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
         self.bus.closed = True
+        self.boot.mark_stop("drain")
         await self.supervisor.stop()
+        self.boot.mark_stop("workers")
         for task in (self._watchdog, self._reloading):
             if task is not None:
                 task.cancel()
@@ -164,7 +195,13 @@ class Host:
             await asyncio.wait([asyncio.ensure_future(channel.wait_closed()) for channel in channels], timeout=1.0)
         self.keeper.stop()
         self.launcher.close()
+        self.boot.mark_stop("close")
+        self.boot.stopped()
         _log.info("stopped")
+        logging.getLogger("smol").removeHandler(self._log_handler)
+        self.logs.close()
+        if self._claim is not None:
+            self._claim.release()
 
     def _accept(self) -> Channel:
         connection = Connection(self.bus)
@@ -211,9 +248,19 @@ class Host:
         self._reload_again = True
         while self._reload_again:
             self._reload_again = False
+            self._read_settings()
             await self.registry.refresh(self.settings.unit_directories)
         notify("READY=1")
         _log.info("reloaded")
+
+    def _read_settings(self) -> None:
+        """Take the units' settings as they are now; wrong ones leave things as they were."""
+        if self._reread is None:
+            return
+        try:
+            self.workshop.unit_settings = self._reread()
+        except SmolError as error:
+            _log.error("the settings can't be read, and stay as they were: %s", error)
 
     async def _feed_watchdog(self) -> None:
         seconds = watchdog_seconds()
@@ -238,13 +285,14 @@ async def serve(
     ready: Callable[[Host], None] | None = None,
     *,
     private: bool = False,
+    reread: Callable[[], Mapping[str, dict[str, Any]]] | None = None,
 ) -> None:
     """Run a host until SIGTERM or SIGINT.
 
     allowance: the memory there is, and what keeps it. zygote: forked before the event loop started; else one is
-    executed. ready: called once it serves. private: see `Host.start`.
+    executed. ready: called once it serves. private: see `Host.start`. reread: reads the units' settings again.
     """
-    host = Host(settings, memory, unit_settings, allowance, zygote)
+    host = Host(settings, memory, unit_settings, allowance, zygote, reread)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.request_stop)

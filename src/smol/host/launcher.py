@@ -20,6 +20,7 @@ import msgspec
 from smol.errors import Unavailable
 from smol.host import installer, orphans
 from smol.host.cages import Cage
+from smol.host.logs import Logs
 from smol.host.zygote import REQUEST_BYTES, LaunchRequest, Zygote
 from smol.sdk.worker import WorkerSpec
 
@@ -108,8 +109,9 @@ class Launcher:
     adopts: this process adopts what workers leave behind, and has no other children of its own.
     """
 
-    def __init__(self, zygote: Zygote | None = None) -> None:
+    def __init__(self, logs: Logs, zygote: Zygote | None = None) -> None:
         self.adopts = False
+        self._logs = logs
         self._zygote: Zygote | None = None
         self._zygote_since = 0.0
         self._waiting: deque[asyncio.Future[int]] = deque()
@@ -135,44 +137,50 @@ class Launcher:
         return zygote
 
     async def launch(
-        self, spec: WorkerSpec, cage: Cage, argv: Sequence[str] = (), directory: str = ""
+        self, spec: WorkerSpec, cage: Cage, argv: Sequence[str] = (), directory: str = "", log: str = ""
     ) -> tuple[Process, socket.socket]:
-        """Start a worker; returns it with the host's end of its connection. Raises Unavailable."""
+        """Start a worker; returns it with the host's end of its connection. Raises Unavailable.
+
+        log: the name under which what it writes is kept; by default its own.
+        """
         request = LaunchRequest(spec=spec, host=os.getpid(), cage=cage, argv=tuple(argv), directory=directory)
         data = msgspec.json.encode(request)
         if len(data) > REQUEST_BYTES:
             raise Unavailable(f"worker {spec.name!r} has settings of {len(data)} bytes, at most {REQUEST_BYTES}")
         async with self._turns:
             try:
-                return await self._launch(spec.name, data)
+                return await self._launch(spec.name, log or spec.name, data)
             except _ZygoteLostError:
                 _log.info("worker %s is started once more, by another zygote", spec.name)
-                return await self._launch(spec.name, data)
+                return await self._launch(spec.name, log or spec.name, data)
 
-    async def _launch(self, name: str, data: bytes) -> tuple[Process, socket.socket]:
-        try:
-            zygote = self._zygote or self._take(Zygote.execute())
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            raise Unavailable(f"worker {name!r} could not be started: {error.strerror}") from None
-        try:
-            with theirs:
-                socket.send_fds(zygote.control, [data], [theirs.fileno()])
-            answer: asyncio.Future[int] = self._loop.create_future()
-            self._waiting.append(answer)
-            async with asyncio.timeout(_LAUNCH_TIMEOUT_SECONDS):
-                pid = await answer
-            if pid <= 0:
-                raise Unavailable(f"worker {name!r} could not be forked: the system has no room for a process")
-            return self._own(pid), ours
-        except (TimeoutError, OSError) as error:
-            ours.close()
-            self._lose_zygote()
-            reason = str(error) or "the zygote is stuck"
-            raise _ZygoteLostError(f"worker {name!r} could not be started: {reason}") from None
-        except BaseException:
-            ours.close()
-            raise
+    async def _launch(self, name: str, log: str, data: bytes) -> tuple[Process, socket.socket]:
+        with contextlib.ExitStack() as given:  # Once the worker has its ends, the host lets go of them.
+            try:
+                zygote = self._zygote or self._take(Zygote.execute())
+                written = given.enter_context(open(self._logs.pipe(log), "wb", buffering=0))
+                ours, theirs = socket.socketpair()
+            except OSError as error:
+                raise Unavailable(f"worker {name!r} could not be started: {error.strerror}") from None
+            given.enter_context(theirs)
+            try:
+                socket.send_fds(zygote.control, [data], [theirs.fileno(), written.fileno()])
+                given.close()
+                answer: asyncio.Future[int] = self._loop.create_future()
+                self._waiting.append(answer)
+                async with asyncio.timeout(_LAUNCH_TIMEOUT_SECONDS):
+                    pid = await answer
+                if pid <= 0:
+                    raise Unavailable(f"worker {name!r} could not be forked: the system has no room for a process")
+                return self._own(pid), ours
+            except (TimeoutError, OSError) as error:
+                ours.close()
+                self._lose_zygote()
+                reason = str(error) or "the zygote is stuck"
+                raise _ZygoteLostError(f"worker {name!r} could not be started: {reason}") from None
+            except BaseException:
+                ours.close()
+                raise
 
     def close(self) -> None:
         """End the zygote."""

@@ -14,6 +14,7 @@ from smol.errors import FailedPrecondition
 from smol.host.cages import Cage
 from smol.host.connection import Connection
 from smol.host.environments import Environments
+from smol.host.fingerprint import fingerprint
 from smol.host.launcher import Launcher, Process
 from smol.host.manifest import Manifest
 from smol.host.settings import HostSettings
@@ -34,7 +35,7 @@ class Workshop:
     """What every process plan needs: the launcher, the environments, and the places of files.
 
     wait_ready: waits until a unit's worker takes calls. settings: the units' own tables of smol.toml.
-    announce: publishes an event.
+    announce: publishes an event. running: fingerprints of the units as they were when they last started.
     """
 
     def __init__(
@@ -54,6 +55,11 @@ class Workshop:
         self.unit_settings = unit_settings
         self.wait_ready = wait_ready
         self.announce = announce
+        self.running: dict[str, str] = {}
+
+    def fingerprint(self, manifest: Manifest) -> str:
+        """Changes when a unit's files or settings do. Reads the disk."""
+        return fingerprint(manifest, repr(self.unit_settings.get(manifest.name, {})))
 
     def spec(self, name: str, manifests: Sequence[Manifest], *, describe_only: bool = False) -> WorkerSpec:
         """What the worker is told when it starts."""
@@ -105,7 +111,7 @@ class Workshop:
         directory = str(manifests[0].path or "") if argv else ""
         if python is not None:
             argv = [str(python), "-m", "smol.sdk.worker"]
-        process, ours = await self.launcher.launch(spec, cage, argv, directory)
+        process, ours = await self.launcher.launch(spec, cage, argv, directory, manifests[0].worker)
         try:
             return process, await from_socket(ours, Role.HOST, handler)
         except BaseException:
@@ -129,6 +135,7 @@ class ProcessPlan:
         """Start what the units need; make their environment. Raises FailedPrecondition."""
         manifests = self._manifests()
         for manifest in manifests:
+            self._workshop.running[manifest.name] = await asyncio.to_thread(self._workshop.fingerprint, manifest)
             if manifest.argv and shutil.which(manifest.argv[0]) is None:
                 raise FailedPrecondition(f"no executable {manifest.argv[0]!r}: build or install it")
         here = {manifest.name for manifest in manifests}

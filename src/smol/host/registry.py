@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,6 +19,7 @@ from smol import __version__
 from smol.errors import AlreadyExists, FailedPrecondition, NotFound, SmolError, Unavailable, nearest
 from smol.host.bus import Bus
 from smol.host.discovery import Broken, discover
+from smol.host.fingerprint import fingerprint
 from smol.host.manifest import Manifest
 from smol.host.plans import ProcessPlan, Workshop
 from smol.host.supervisor import Supervisor
@@ -34,7 +34,6 @@ __all__ = ["Registry"]
 
 _log = logging.getLogger("smol.host")
 _DESCRIBE_SECONDS = 30.0
-_FINGERPRINT_FILES = 2000
 
 
 class Registry:
@@ -121,16 +120,16 @@ class Registry:
     async def _describe(self, manifest: Manifest) -> UnitDescription:
         name = manifest.name
         async with self._turns.setdefault(name, asyncio.Lock()):
-            fingerprint = await asyncio.to_thread(_fingerprint, manifest)
+            seen = await asyncio.to_thread(fingerprint, manifest)
             known = self._described.get(name)
-            if known is not None and known[0] == fingerprint:
+            if known is not None and known[0] == seen:
                 return known[1]
-            file = self._descriptions / f"{name}-{fingerprint}.json"
+            file = self._descriptions / f"{name}-{seen}.json"
             description = _read(file)
             if description is None:
                 description = await self._ask(manifest)
                 _write(file, description)
-            self._described[name] = fingerprint, description
+            self._described[name] = seen, description
             return description
 
     def _resident(self, name: str) -> UnitDescription:
@@ -146,18 +145,27 @@ class Registry:
         return None
 
     async def refresh(self, directories: Sequence[Path]) -> None:
-        """Read everything again: units that are gone are removed, the others reloaded, new ones added."""
+        """Read everything again: units that are gone are removed, changed ones reloaded, new ones added."""
         for name, service in list(self._bus.services.items()):
             if service.manifest.path is None:
                 continue
             try:
-                await self.reload(name)
+                if await self._changed(service.manifest):
+                    await self.reload(name)
             except NotFound:
                 with contextlib.suppress(NotFound):  # Somebody else was faster.
                     await self.remove(name)
             except SmolError as error:
                 _log.warning("unit %s can't be reloaded, and stays as it was: %s", name, error)
         self.discover(directories)
+
+    async def _changed(self, manifest: Manifest) -> bool:
+        """Whether a unit is not what is on the disk: in its manifest, or in what its worker runs."""
+        if Manifest.from_directory(manifest.path or Path()) != manifest:
+            return True
+        running = self._workshop.running.get(manifest.name)
+        stopped = not self._bus.services[manifest.name].worker.pid  # Its next start reads what there is.
+        return not stopped and running != await asyncio.to_thread(self._workshop.fingerprint, manifest)
 
     def _knows(self, manifest: Manifest) -> bool:
         known = self._bus.services.get(manifest.name)
@@ -218,27 +226,6 @@ class _Listener:
     def on_closed(self, channel: Channel, error: SmolError | None) -> None:
         if not self.description.done():
             self.description.set_exception(error or Unavailable("it ended before it said what it offers"))
-
-
-def _fingerprint(manifest: Manifest) -> str:
-    """Changes when the version of Smol, the manifest or any file beside it does."""
-    digest = hashlib.sha256(f"{__version__} {manifest!r}".encode())
-    for path, status in _files(manifest.path):
-        digest.update(f"{path} {status.st_mtime_ns} {status.st_size}\n".encode())
-    return digest.hexdigest()[:24]
-
-
-def _files(directory: Path | None) -> Iterator[tuple[str, os.stat_result]]:
-    """The unit's own files, without what tools leave among them; not more than anyone would write by hand."""
-    count = 0
-    for folder, folders, names in os.walk(directory or Path()):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
-        for name in sorted(names):
-            count += 1
-            if count > _FINGERPRINT_FILES:
-                return
-            with contextlib.suppress(OSError):
-                yield f"{folder}/{name}", os.stat(f"{folder}/{name}")
 
 
 def _read(file: Path) -> UnitDescription | None:

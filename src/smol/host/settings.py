@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from smol.locations import Locations, check_socket_path, locate
-from smol.sizes import MIB, Size
+from smol.sizes import KIB, MIB, Size
 
 __all__ = ["HostSettings", "MemorySettings", "locations_of"]
 
@@ -49,6 +49,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     unit_directories: directories that hold a unit.toml, or hold directories that do.
     log_format: text for people, json for programs.
     log_level: the least severe message that is written.
+    log_size: disk for what each worker, and the host, has written; the oldest goes first.
     budget: memory for all of Smol, workers included; for example "2048MiB".
     ping_interval_seconds: time between two pings of a worker.
     ping_timeout_seconds: a worker that has not answered a ping for this long is killed.
@@ -68,6 +69,7 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
     unit_directories: tuple[Path, ...] = ()
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_size_bytes: Size = msgspec.field(name="log_size", default=2 * MIB)
     budget_bytes: Size = msgspec.field(name="budget", default=2048 * MIB)
     ping_interval_seconds: Seconds = 10.0
     ping_timeout_seconds: Seconds = 30.0
@@ -85,6 +87,8 @@ class HostSettings(msgspec.Struct, frozen=True, kw_only=True):
                 f"default_deadline_seconds ({self.default_deadline_seconds:g}) is more than "
                 f"max_deadline_seconds ({self.max_deadline_seconds:g})"
             )
+        if self.log_size_bytes < 16 * KIB:
+            raise ValueError(f"log_size ({self.log_size_bytes} bytes) is less than 16 KiB")
         if self.ping_timeout_seconds < self.ping_interval_seconds:
             raise ValueError(
                 f"ping_timeout_seconds ({self.ping_timeout_seconds:g}) is less than "

@@ -72,10 +72,27 @@ class Supervisor:
             self._renew(worker)
         elif self._watch is not None and worker.always:
             worker.try_demand()
-        for other in self.workers.values():
-            if not other.usable and any(manifest.name in service.manifest.needs for service in other.services):
-                other.reset()  # It may have failed for want of this unit.
+        self._give_hope(manifest.name)
         return worker
+
+    def revive(self, worker: HostedWorker) -> None:
+        """A worker may run again: give it and those that need it a new chance, and start what runs always."""
+        worker.reset()
+        if self._watch is not None and worker.always:
+            worker.try_demand()
+        for service in worker.services:
+            self._give_hope(service.manifest.name)
+
+    def _give_hope(self, unit: str) -> None:
+        """What can't run may have failed for want of this unit."""
+        for other in self.workers.values():
+            if not other.usable and any(unit in service.manifest.needs for service in other.services):
+                other.reset()
+
+    @property
+    def needs(self) -> dict[str, set[str]]:
+        """Which workers each worker needs."""
+        return self._worker_needs()
 
     async def replace(self, manifest: Manifest) -> None:
         """Give a unit a new manifest, for the same worker: running calls finish, new ones wait for its next
@@ -118,6 +135,8 @@ class Supervisor:
         """Start what serves a unit and wait for it. Raises Unavailable."""
         if unit not in self._bus.services:
             raise Unavailable(f"unit {unit!r} is needed and not there: add it")
+        if (refusal := self._bus.refusal(unit)) is not None:
+            raise refusal
         await self._bus.services[unit].worker.wait_ready()
 
     async def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -84,6 +85,8 @@ class Topics:
     """The subscriptions of all connections. Delivery is at most once."""
 
     def __init__(self) -> None:
+        self.listeners: list[Callable[[str, Json], None]] = []
+        """Told of each `announce`, in the host itself."""
         self._subscriptions: dict[tuple[Connection, int], _Subscription] = {}
 
     def subscribe(self, connection: Connection, call_id: int, pattern: str) -> None:
@@ -115,5 +118,7 @@ class Topics:
 
     def announce(self, topic: str, data: Json) -> None:
         """Publish a plain value."""
+        for listener in self.listeners:
+            listener(topic, data)
         if self._subscriptions:
             self.publish(topic, msgspec.Raw(msgspec.json.encode(data)))

@@ -125,10 +125,11 @@ class HostedWorker:
         return operation in self._idempotent
 
     def demand(self, until: float | None = None) -> None:
-        """Somebody has work for it. Raises Unavailable, with the reason, when it can't run.
+        """Somebody has work for it. Raises Unavailable or FailedPrecondition, with the reason, when it can't run.
 
         until: the loop's time at which they no longer have; None for a while from now.
         """
+        self._refuse_if_off()
         if until is None:
             until = asyncio.get_running_loop().time() + _ADMISSION_SECONDS
         if until > self._wanted_until or self._admitting is not None:
@@ -145,9 +146,16 @@ class HostedWorker:
         elif self.state is WorkerState.STOPPED:
             self._wake.set()
 
+    def _refuse_if_off(self) -> None:
+        """Raises the refusal of its units when all of them are disabled or drained."""
+        refusals = [self._bus.refusal(service.manifest.name) for service in self.services]
+        error = refusals[0] if refusals and None not in refusals else None
+        if error is not None:
+            raise error
+
     def try_demand(self) -> None:
         """Start it if it can run; why it can't is seen from its state."""
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable, FailedPrecondition):
             self.demand(max((p.deadline for service in self.services for p in service.waiting), default=None))
 
     def greeted(self, hello: Hello) -> None:

@@ -1,7 +1,8 @@
 """The zygote: a warm, single-threaded process from which workers are forked in milliseconds.
 
 The host sends requests over a socket pair of sequenced packets; each carries a JSON `LaunchRequest` and
-the worker's end of its connection as a descriptor; the answer is the worker's process id.
+as descriptors the worker's end of its connection and what is to be its standard error; the answer is the
+worker's process id.
 
 A worker is forked twice, so that it becomes the host's child (the host is a subreaper) and survives the
 zygote; it asks the kernel to be killed when the host dies. Where the kernel offers neither (macOS), a worker
@@ -129,11 +130,11 @@ def _serve(control: socket.socket, host: int) -> int:
     gc.collect()
     gc.freeze()  # As when forked from the host: for the workers.
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
+        data, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, 2)
         if not data:
             return 0
         try:
-            pid = _launch(data, descriptors[0], control) if descriptors else -1
+            pid = _launch(data, descriptors, control) if len(descriptors) == 2 else -1
         except OSError:  # No room for another process.
             pid = -1
         for descriptor in descriptors:
@@ -141,13 +142,13 @@ def _serve(control: socket.socket, host: int) -> int:
         control.send(_PID.pack(pid))
 
 
-def _launch(data: bytes, descriptor: int, control: socket.socket) -> int:
+def _launch(data: bytes, descriptors: list[int], control: socket.socket) -> int:
     """Fork twice. Returns the worker's process id, in the child never."""
     reader, writer = os.pipe()
     try:
         middle = os.fork()
         if middle == 0:
-            _be(lambda: _fork_worker(data, descriptor, control, reader, writer))
+            _be(lambda: _fork_worker(data, descriptors, control, reader, writer))
         os.close(writer)
         writer = -1
         answer = os.read(reader, _PID.size)
@@ -159,13 +160,13 @@ def _launch(data: bytes, descriptor: int, control: socket.socket) -> int:
     return int(_PID.unpack(answer)[0]) if len(answer) == _PID.size else -1
 
 
-def _fork_worker(data: bytes, descriptor: int, control: socket.socket, reader: int, writer: int) -> int:
+def _fork_worker(data: bytes, descriptors: list[int], control: socket.socket, reader: int, writer: int) -> int:
     worker = os.fork()
     if worker == 0:
         os.close(reader)
         os.close(writer)
         control.close()
-        _be(lambda: _run(data, descriptor))
+        _be(lambda: _run(data, *descriptors))
     os.write(writer, _PID.pack(worker))
     return 0
 
@@ -186,14 +187,16 @@ def _be(main: Callable[[], int]) -> NoReturn:
         os._exit(status)
 
 
-def _run(data: bytes, descriptor: int) -> int:
+def _run(data: bytes, descriptor: int, written: int) -> int:
     """Be a worker. Returns its exit status, unless it executes another program."""
     os.setsid()  # A group to kill it by, and one share of the processor (sched_autogroup), however many it forks.
     request = msgspec.json.decode(data, type=LaunchRequest)
     enter(request.cage)
     if become_orphan_of(request.host) and die_with_parent() and os.getppid() != request.host:
         return 1
-    os.dup2(2, 1)  # What a unit prints must not mix with a command's output.
+    os.dup2(written, 2)
+    os.dup2(written, 1)  # What a unit prints must not mix with a command's output.
+    os.close(written)
     if request.argv:
         return _execute(request, descriptor)
     return run_worker(request.spec, socket.socket(fileno=descriptor))

@@ -11,7 +11,7 @@ import msgspec
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from smol.types import Json
@@ -30,9 +30,13 @@ class Link:
 
     def stream(
         self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncGenerator[Json, None]:
         """Call a streaming operation of another unit."""
         raise NotImplementedError(f"{operation} can't be called: this context is not connected to a host")
+
+    def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]:
+        """Subscribe to events; `*` at the end of the topic stands for any rest."""
+        raise NotImplementedError(f"{topic} can't be subscribed to: this context is not connected to a host")
 
     def wait(self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float) -> Json:
         """`call`, for threads: blocks until the answer is there."""
@@ -129,10 +133,17 @@ class Context:
         link: Link = self._environment.link
         return await link.call(operation, arguments, self._remaining(within_seconds), self.trace, key)
 
-    def stream(self, operation: str, /, *, within_seconds: float = 60.0, **arguments: Any) -> AsyncIterator[Json]:
+    def stream(
+        self, operation: str, /, *, within_seconds: float = 60.0, **arguments: Any
+    ) -> AsyncGenerator[Json, None]:
         """Call a streaming operation of another unit, within this call's deadline."""
         link: Link = self._environment.link
         return link.stream(operation, arguments, self._remaining(within_seconds), self.trace)
+
+    def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]:
+        """Topic and data of each event of a topic (`*` at its end: any rest), from the first `anext` on."""
+        link: Link = self._environment.link
+        return link.events(topic)
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell the caller how far this call has come; fraction: 0 to 1, below 0 when unknown. Thread-safe."""

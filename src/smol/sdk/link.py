@@ -14,7 +14,7 @@ from smol.protocol.messages import Message, Progress, Publish
 from smol.sdk.context import Link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from typing import Any
 
     from smol.transport import Caller, Channel
@@ -50,12 +50,17 @@ class HostLink(Link):
 
     async def stream(
         self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncGenerator[Json, None]:
         async with self._calling().stream(
             operation, arguments, deadline_seconds=deadline_seconds, trace=trace
         ) as items:
             async for item in items:
                 yield decode_payload(item.value, item.attachments)
+
+    async def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]:
+        async with contextlib.aclosing(await self._calling().subscribe(topic)) as occurrences:
+            async for occurrence in occurrences:
+                yield occurrence.topic, decode_payload(occurrence.data, [])
 
     def wait(self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float) -> Json:
         if threading.get_ident() == self._thread:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import io
 import logging
 import os
 import signal
@@ -102,6 +103,8 @@ def run_worker(spec: WorkerSpec, connection: socket.socket) -> int:
     """Serve until the host ends it. Returns the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which drains its workers.
     configure_logging(spec.log_format, spec.log_level, spec.name)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # It is a pipe to the log: what is printed shows at once.
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(serve_worker(spec, connection))
 

@@ -9,18 +9,21 @@ from pathlib import Path
 import msgspec
 
 from smol import __version__
-from smol.errors import InvalidArgument
+from smol.errors import InvalidArgument, Unavailable
 from smol.host.allowance import Allowance
 from smol.host.bus import Bus
+from smol.host.control.observation import Observation, Records
 from smol.host.launcher import Launcher
 from smol.host.memory import cpu_seconds, pss_bytes
 from smol.host.registry import Registry
 from smol.host.supervisor import Supervisor
 from smol.host.worker import HostedWorker
 from smol.protocol.messages import UnitDescription
-from smol.sdk import Unit, operation
+from smol.sdk import operation
 
 __all__ = ["Lifecycle"]
+
+_OFF = Unavailable("the unit takes no calls")
 
 
 class UnitEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +84,8 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
     missing: str = ""
 
 
-class Lifecycle(Unit):
-    """Units and their workers: list, describe, add, remove, start and stop them."""
+class Lifecycle(Observation):
+    """Units and their workers: list, add, remove, start, stop and watch them."""
 
     def __init__(
         self,
@@ -92,10 +95,9 @@ class Lifecycle(Unit):
         launcher: Launcher,
         socket: str,
         allowance: Allowance,
+        records: Records,
     ) -> None:
-        self._registry = registry
-        self._supervisor = supervisor
-        self._bus = bus
+        super().__init__(registry, supervisor, bus, records)
         self._launcher = launcher
         self._socket = socket
         self._allowance = allowance
@@ -108,7 +110,7 @@ class Lifecycle(Unit):
             UnitEntry(
                 name=name,
                 kind=service.manifest.kind,
-                state=service.worker.state,
+                state="disabled" if name in self._records.switches.disabled else service.worker.state,
                 worker=service.worker.name,
                 description=service.manifest.description,
                 version=service.manifest.version,
@@ -176,7 +178,7 @@ class Lifecycle(Unit):
                 f"{path!r} is a relative path; the host can't know from where: give an absolute one"
             )
         manifest = await self._registry.add(Path(path))
-        return next(entry for entry in await self.units() if entry.name == manifest.name)
+        return await self._unit_entry(manifest.name)
 
     @operation(destructive=True)
     async def remove(self, unit: str) -> None:
@@ -187,7 +189,7 @@ class Lifecycle(Unit):
     async def reload(self, unit: str) -> UnitEntry:
         """Read a unit's manifest again, and run its present code from the next call on."""
         await self._registry.reload(unit)
-        return next(entry for entry in await self.units() if entry.name == unit)
+        return await self._unit_entry(unit)
 
     @operation(idempotent=True)
     async def start(self, name: str) -> ProcessEntry:
@@ -196,9 +198,52 @@ class Lifecycle(Unit):
         name: a unit or worker.
         """
         worker = self._supervisor.worker(name)
-        worker.reset()
+        self._records.switches.resume(service.manifest.name for service in worker.services)
+        self._supervisor.revive(worker)
         await worker.wait_ready()
         return _entry(worker)
+
+    @operation(idempotent=True)
+    async def drain(self, name: str) -> ProcessEntry:
+        """Let a worker finish what it has, and end it; calls are refused until `start`, or the next host.
+
+        name: a unit or worker.
+        """
+        worker = self._resident_refused(name)
+        units = [service.manifest.name for service in worker.services]
+        self._records.switches.drain(units)
+        for service in worker.services:
+            self._bus.refuse_waiting(service, self._records.switches.refusal(service.manifest.name) or _OFF)
+        await worker.stop()
+        return _entry(worker)
+
+    @operation(idempotent=True)
+    async def disable(self, unit: str) -> UnitEntry:
+        """Let a unit take no more calls, now and after a restart of the host, until it is enabled.
+
+        unit: its name. A worker whose units are all disabled ends.
+        """
+        self._registry.manifest(unit)
+        worker = self._resident_refused(unit)
+        self._records.switches.disable(unit)
+        service = self._bus.services[unit]
+        self._bus.refuse_waiting(service, self._records.switches.refusal(unit) or _OFF)
+        self._bus.topics.announce("host.unit", {"unit": unit, "change": "disabled"})
+        if all(service.manifest.name in self._records.switches.disabled for service in worker.services):
+            await worker.stop()
+        return await self._unit_entry(unit)
+
+    @operation(idempotent=True)
+    async def enable(self, unit: str) -> UnitEntry:
+        """Let a unit that was disabled take calls again.
+
+        unit: its name.
+        """
+        self._registry.manifest(unit)
+        self._records.switches.enable(unit)
+        self._bus.topics.announce("host.unit", {"unit": unit, "change": "enabled"})
+        self._supervisor.revive(self._supervisor.worker(unit))
+        return await self._unit_entry(unit)
 
     @operation(idempotent=True)
     async def stop(self, name: str) -> ProcessEntry:
@@ -218,9 +263,12 @@ class Lifecycle(Unit):
         """
         worker = self._resident_refused(name)
         await worker.stop()
-        worker.reset()
+        self._supervisor.revive(worker)
         await worker.wait_ready()
         return _entry(worker)
+
+    async def _unit_entry(self, unit: str) -> UnitEntry:
+        return next(entry for entry in await self.units() if entry.name == unit)
 
     def _resident_refused(self, name: str) -> HostedWorker:
         worker = self._supervisor.worker(name)

@@ -12,13 +12,17 @@ from smol.errors import CODES, InvalidArgument, nearest
 from smol.protocol.messages import OperationDescription
 from smol.types import Json
 from smol.units.executor.arguments import mismatches
-from smol.units.executor.program import ACTIONS, Limits, Source, Step
+from smol.units.executor.program import ACTIONS, Limits, Source, Step, Stream, WaitFor
 from smol.units.executor.references import ROOTS, names_in, references_in
 
 __all__ = ["Problem", "check", "is_allowed", "operations_of"]
 
 Operations = Mapping[str, OperationDescription | str]
 """What each called operation is, or why it is not there."""
+
+
+_PLACES = {"error": "a catch", "event": "the `where` of a wait"}
+"""Where a reference is known that is not known everywhere."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -47,7 +51,8 @@ def operations_of(source: Source) -> list[str]:
     """Every operation that a program calls, once each."""
     program = source.program
     lists = [program.steps, *program.programs.values()]
-    return list(dict.fromkeys(step.call for steps in lists for step in _all(steps) if step.call is not UNSET))
+    calls = [call for steps in lists for step in _all(steps) for call in (step.call, _stream(step).call)]
+    return list(dict.fromkeys(call for call in calls if call is not UNSET))
 
 
 def check(
@@ -100,7 +105,15 @@ class _Checker:
             self._say(path, f"a step is exactly one of {', '.join(ACTIONS)}; this has {given}")
             return
         self._references(step.if_, f"{path}.if", view)
-        if actions[0] in ("for_each", "set", "wait", "return"):
+        if isinstance(step.wait, WaitFor):
+            self._event(step.wait, f"{path}.wait", view)
+        elif isinstance(step.for_each, Stream):
+            stream = _stream(step)
+            for name, value in stream.with_.items():
+                self._references(value, f"{path}.for_each.with.{name}", view)
+            self._bound(stream, f"{path}.for_each")
+            self._call(stream, step.for_each.call, f"{path}.for_each")
+        elif actions[0] in ("for_each", "set", "wait", "return"):
             self._references(getattr(step, ACTIONS[actions[0]]), f"{path}.{actions[0]}", view)
         for name, value in step.with_.items():
             self._references(value, f"{path}.with.{name}", view)
@@ -125,10 +138,28 @@ class _Checker:
         if step.parallelism is not UNSET and step.parallelism > self._limits.parallelism:
             limit = self._limits.parallelism
             self._say(f"{path}.parallelism", f"{step.parallelism} is above the limit of {limit}")
+        if step.collect is not UNSET and action != "call":
+            self._say(f"{path}.collect", f"only a call of a stream takes `collect`, not {action}")
+        self._bound(step, path)
         if isinstance(step.wait, str) and not any(True for _ in references_in(step.wait)):
             self._say(f"{path}.wait", f"{step.wait!r} is not a number of seconds")
         if isinstance(step.for_each, str) and not any(True for _ in references_in(step.for_each)):
             self._say(f"{path}.for_each", f"{step.for_each!r} is not a list: refer to one")
+
+    def _bound(self, step: Step, path: str) -> None:
+        if step.collect is not UNSET and step.collect.items > self._limits.items:
+            self._say(f"{path}.collect.items", f"{step.collect.items} is above the limit of {self._limits.items}")
+
+    def _event(self, wait: WaitFor, path: str, view: _View) -> None:
+        self._references(wait.event, f"{path}.event", view)
+        self._references(wait.where, f"{path}.where", msgspec.structs.replace(view, roots=view.roots | {"event"}))
+        if any(True for _ in references_in(wait.event)):
+            return  # Known only when it runs.
+        if not wait.event or "*" in wait.event[:-1]:
+            self._say(f"{path}.event", f"{wait.event!r} is no topic: a name, or a beginning followed by one '*'")
+        elif not is_allowed(wait.event, self._allowed):
+            allowed = ", ".join(self._allowed)
+            self._say(f"{path}.event", f"{wait.event} may not be waited for here; allowed: {allowed}")
 
     def _codes(self, step: Step, path: str) -> None:
         for part, codes in (("retry", step.retry and step.retry.on), ("catch", step.catch and step.catch.on)):
@@ -165,8 +196,10 @@ class _Checker:
         if isinstance(found, str):
             self._say(f"{path}.call", found)
             return
-        if found.streaming:
-            self._say(f"{path}.call", f"{operation} is a stream: a step has one result")
+        if found.streaming and step.collect is UNSET:
+            self._say(f"{path}.call", f"{operation} is a stream: say how much of it to `collect`")
+        if not found.streaming and step.collect is not UNSET:
+            self._say(f"{path}.collect", f"{operation} is not a stream: it has one result")
         for name, problem in mismatches(step.with_, found.input):
             self._say(f"{path}.with.{name}" if name else f"{path}.call", f"{operation}: {problem}")
 
@@ -181,8 +214,7 @@ class _Checker:
                 if root not in ROOTS:
                     self._say(path, f"${{{{ {root} }}}} is not known here; known: {', '.join(sorted(view.roots))}")
                 elif root not in view.roots:
-                    where = "a catch" if root == "error" else "the `do` of a for_each"
-                    self._say(path, f"{root} is known only in {where}")
+                    self._say(path, f"{root} is known only in {_PLACES.get(root, 'the `do` of a for_each')}")
                 elif root == "steps" and name and name not in view.ids:
                     known = ", ".join(sorted(view.ids)) or "none"
                     self._say(path, f"no step {name!r} has ended before this one; known here: {known}")
@@ -201,6 +233,14 @@ class _Checker:
             yield step
             if step.program is not UNSET:
                 yield from self._reached(step.program, seen)
+
+
+def _stream(step: Step) -> Step:
+    """The call to the stream that a step deals with, if it does."""
+    stream = step.for_each
+    if not isinstance(stream, Stream):
+        return Step()
+    return Step(call=stream.call, with_=stream.with_, collect=stream.collect)
 
 
 def _all(steps: Iterable[Step]) -> Iterable[Step]:

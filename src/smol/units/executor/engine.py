@@ -9,67 +9,26 @@ of steps decides the way.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import msgspec
 from msgspec import UNSET
 
 from smol.errors import (
     DeadlineExceeded,
-    FailedPrecondition,
     InvalidArgument,
-    PermissionDenied,
     ResourceExhausted,
     SmolError,
+    Unavailable,
 )
 from smol.types import Json
-from smol.units.executor.check import is_allowed
-from smol.units.executor.program import Limits, Program, Retry, Step
+from smol.units.executor.calls import Calls, Journal, Outcome, Port
+from smol.units.executor.program import Limits, Program, Step, Stream, WaitFor
 from smol.units.executor.references import is_true, resolve
 
-__all__ = ["UNCERTAIN", "Engine", "Journal", "Outcome", "Port"]
-
-UNCERTAIN = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "DATA_LOSS"})
-"""Codes after which nobody knows whether the operation took effect."""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How a step ended: with a value or an error."""
-
-    value: Json = None
-    error: SmolError | None = None
-
-    def take(self) -> Json:
-        """The value. Raises the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-class Port(Protocol):
-    """The way to the operations."""
-
-    async def call(
-        self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float, key: str
-    ) -> Json: ...
-
-    async def is_idempotent(self, operation: str) -> bool: ...
-
-
-class Journal(Protocol):
-    """What is remembered of a run, by the path of a step."""
-
-    def ended(self, path: str) -> Outcome | None: ...
-
-    def begun_ms(self, path: str) -> int | None:
-        """When a step began whose `begin` was durable; None when it did not."""
-
-    async def begin(self, path: str, step: Step, given: Json, *, durable: bool) -> None: ...
-
-    async def end(self, path: str, outcome: Outcome, attempts: int) -> None: ...
+__all__ = ["Engine"]
 
 
 class _Return(Exception):
@@ -112,8 +71,7 @@ class Engine:
         self._port = port
         self._journal = journal
         self._limits = limits
-        self._run = run
-        self._allowed = allowed
+        self._calls = Calls(port, journal, limits, run, allowed, sleep)
         self._sleep = sleep
         self._count = 0
 
@@ -177,7 +135,7 @@ class Engine:
 
     async def _do(self, step: Step, path: str, scope: _Scope) -> Json:
         if step.call is not UNSET:
-            return await self._call(step, step.call, path, scope)
+            return await self._calls.call(step, step.call, resolve(step.with_, scope.values()), path)
         if step.program is not UNSET:
             inner = _Scope(resolve(step.with_, scope.values()), scope.registers, {}, {}, scope.depth + 1)
             return await self._program_steps(self._program.programs[step.program], f"{path}.{step.program}", inner)
@@ -205,6 +163,8 @@ class Engine:
         return max(1, min(wanted, self._limits.parallelism))
 
     async def _for_each(self, step: Step, path: str, scope: _Scope) -> Json:
+        if isinstance(step.for_each, Stream):
+            return await self._for_each_coming(step, step.for_each, path, scope)
         items = resolve(step.for_each, scope.values())
         if not isinstance(items, list):
             raise InvalidArgument(f"{path}.for_each wants a list, not {type(items).__name__}")
@@ -216,6 +176,46 @@ class Engine:
             for index, item in enumerate(items)
         ]
         return await self._gather(work, self._width(step, 1))
+
+    async def _for_each_coming(self, step: Step, stream: Stream, path: str, scope: _Scope) -> Json:
+        """Deal with the items of a stream as they come."""
+        self._calls.refuse_unless_allowed(stream.call, f"{path}: this program may not call {stream.call}")
+        body = step.do if step.do is not UNSET else []
+        results: dict[int, Json] = {}
+        turn = asyncio.Lock()
+
+        async def take() -> None:
+            while True:
+                async with turn:
+                    try:
+                        index, item = await anext(coming)
+                    except StopAsyncIteration:
+                        return
+                results[index] = await self._steps(body, f"{path}.do#{index}", scope.inner(item=item, index=index))
+
+        seconds = step.timeout_seconds or self._limits.run_seconds
+        width = self._width(step, 1)
+        async with contextlib.aclosing(self._coming(stream, path, scope, seconds)) as coming:
+            await self._gather([take] * width, width)
+        return [results[index] for index in sorted(results)]
+
+    async def _coming(
+        self, stream: Stream, path: str, scope: _Scope, seconds: float
+    ) -> AsyncGenerator[tuple[int, Json], None]:
+        """The items that an earlier life of the run had, then those of the stream, opened anew."""
+        index = 0
+        while (known := self._journal.ended(f"{path}.item#{index}")) is not None:
+            yield index, known.take()
+            index += 1
+        if index >= stream.collect.items:
+            return
+        left = msgspec.structs.replace(stream.collect, items=stream.collect.items - index)
+        arguments = resolve(stream.with_, scope.values())
+        async with contextlib.aclosing(self._calls.items(left, stream.call, arguments, seconds)) as items:
+            async for item in items:
+                await self._journal.end(f"{path}.item#{index}", Outcome(item), 1)
+                yield index, item
+                index += 1
 
     async def _gather(self, work: Sequence[Callable[[], Awaitable[Json]]], width: int) -> list[Json]:
         """All results in order, `width` at a time; the first failure cancels the rest."""
@@ -237,7 +237,24 @@ class Engine:
             raise failures.exceptions[0] from None
         return results
 
-    async def _wait(self, step: Step, path: str, scope: _Scope) -> None:
+    async def _wait_for(self, step: Step, wait: WaitFor, path: str, scope: _Scope) -> Json:
+        """Wait for an event; it must come while the step runs, and after a cut-off it is waited for anew."""
+        topic = resolve(wait.event, scope.values())
+        if not isinstance(topic, str):
+            raise InvalidArgument(f"{path}.wait.event wants a topic, not {type(topic).__name__}")
+        self._calls.refuse_unless_allowed(topic, f"{path}: this program may not wait for {topic}")
+        await self._journal.begin(path, step, {"event": topic}, durable=False)
+        async with contextlib.aclosing(self._port.events(topic)) as events:
+            async for name, data in events:
+                event = {"topic": name, "data": data}
+                if is_true(resolve(wait.where, {**scope.values(), "event": event})):
+                    await self._journal.end(path, Outcome(event), 1)
+                    return event
+        raise Unavailable(f"{path}: the events of {topic} ended")
+
+    async def _wait(self, step: Step, path: str, scope: _Scope) -> Json:
+        if isinstance(step.wait, WaitFor):
+            return await self._wait_for(step, step.wait, path, scope)
         seconds = resolve(step.wait, scope.values()) if isinstance(step.wait, str) else step.wait
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
             raise InvalidArgument(f"{path}.wait wants seconds, not {seconds!r}")
@@ -248,47 +265,4 @@ class Engine:
             seconds = max(0.0, seconds - (time.time() - begun_ms / 1000))
         await self._sleep(seconds)
         await self._journal.end(path, Outcome(), 1)
-
-    async def _call(self, step: Step, operation: str, path: str, scope: _Scope) -> Json:
-        if not is_allowed(operation, self._allowed):
-            raise PermissionDenied(f"{path}: this program may not call {operation}")
-        arguments = resolve(step.with_, scope.values())
-        idempotent = await self._port.is_idempotent(operation)
-        if not idempotent and self._journal.begun_ms(path) is not None:
-            raise FailedPrecondition(
-                f"{path}: {operation} was cut off, and may or may not have had its effect; since it is not "
-                "idempotent it is not called again. Look, and catch FAILED_PRECONDITION to go on",
-                cut_off=True,
-            )
-        await self._journal.begin(path, step, arguments, durable=not idempotent)
-        seconds = min(step.timeout_seconds or self._limits.step_seconds, self._limits.run_seconds)
-        key = f"{self._run}/{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-        outcome, attempts = await self._attempts(step, operation, arguments, key, seconds, idempotent)
-        await self._journal.end(path, outcome, attempts)
-        return outcome.take()
-
-    async def _attempts(
-        self, step: Step, operation: str, arguments: Json, key: str, seconds: float, idempotent: bool
-    ) -> tuple[Outcome, int]:
-        """Call until it answers, or fails for good. A refusal for want of room is waited out."""
-        retry = step.retry or Retry(attempts=1)
-        deadline = time.monotonic() + seconds
-        attempt, pause = 1, retry.wait_seconds
-        while True:
-            try:
-                left = deadline - time.monotonic()
-                return Outcome(await self._port.call(operation, arguments, within_seconds=left, key=key)), attempt
-            except SmolError as error:
-                refused_ms = error.details.get("retry_after_ms") if error.code == ResourceExhausted.code else None
-                if isinstance(refused_ms, int | float):
-                    wait_seconds = max(refused_ms / 1000, 0.01)
-                else:
-                    unsure = not idempotent and error.code in UNCERTAIN
-                    if unsure or attempt >= retry.attempts or error.code not in retry.on:
-                        return Outcome(error=error), attempt
-                    attempt += 1
-                    wait_seconds = min(pause, retry.longest_wait_seconds)
-                    pause *= retry.factor
-                if time.monotonic() + wait_seconds >= deadline:
-                    return Outcome(error=error), attempt
-            await self._sleep(wait_seconds)
+        return None

@@ -16,7 +16,20 @@ from msgspec import UNSET, Meta, UnsetType
 from smol.errors import InvalidArgument
 from smol.types import Json
 
-__all__ = ["ACTIONS", "Catch", "Limits", "Program", "Retry", "Source", "Step", "parse", "schema"]
+__all__ = [
+    "ACTIONS",
+    "Catch",
+    "Collect",
+    "Limits",
+    "Program",
+    "Retry",
+    "Source",
+    "Step",
+    "Stream",
+    "WaitFor",
+    "parse",
+    "schema",
+]
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
@@ -59,10 +72,33 @@ class Catch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on: tuple[str, ...] = ()
 
 
+class Collect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a stream a call takes: it ends with `items`, after `seconds`, or with the stream."""
+
+    items: Annotated[int, Meta(ge=1, le=1_000_000)]
+    seconds: Seconds | None = None
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stream whose items are dealt with as they come."""
+
+    call: str
+    with_: dict[str, Json] = msgspec.field(name="with", default_factory=dict)
+    collect: Collect
+
+
+class WaitFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An event to wait for. event: its topic, `*` at the end for any rest. where: taken only if this is true."""
+
+    event: str
+    where: str | bool = True
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One instruction: exactly one of call, for_each, parallel, program, set, wait and return.
 
-    with_: arguments of the call or the sub-program. do: what for_each does with each `item`.
+    with_: arguments of the call or the sub-program. collect: what is taken of a call to a stream.
+    do: what for_each does with each `item`.
     parallelism: items of for_each, or branches of parallel, at the same time.
     """
 
@@ -71,12 +107,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     call: str | UnsetType = UNSET
     program: str | UnsetType = UNSET
     with_: dict[str, Json] = msgspec.field(name="with", default_factory=dict)
-    for_each: list[Json] | str | UnsetType = UNSET
+    collect: Collect | UnsetType = UNSET
+    for_each: list[Json] | str | Stream | UnsetType = UNSET
     do: list[Step] | UnsetType = UNSET
     parallel: list[list[Step]] | UnsetType = UNSET
     parallelism: Annotated[int, Meta(ge=1, le=256)] | UnsetType = UNSET
     set: dict[Name, Json] | UnsetType = UNSET
-    wait: float | str | UnsetType = UNSET
+    wait: float | str | WaitFor | UnsetType = UNSET
     return_: Json | UnsetType = msgspec.field(name="return", default=UNSET)
     retry: Retry | None = None
     timeout_seconds: Seconds | None = None

@@ -1,4 +1,4 @@
-"""References: `${{ expression }}` in JMESPath, over a run's input, steps, item, index, registers and error.
+"""References: `${{ expression }}` in JMESPath, over a run's input, steps, item, index, registers, error and event.
 
 A text that is one reference becomes the value itself, attachments included; in a longer text each
 reference becomes text. There is no other expression language.
@@ -20,7 +20,7 @@ from smol.types import Attachment, Json
 
 __all__ = ["ROOTS", "evaluate", "is_true", "names_in", "references_in", "resolve"]
 
-ROOTS = ("input", "steps", "item", "index", "registers", "error")
+ROOTS = ("input", "steps", "item", "index", "registers", "error", "event")
 _REFERENCE = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _LONGEST_CHARACTERS = 2000
 _NEW_SCOPE_ON_THE_RIGHT = frozenset(
@@ -93,7 +93,7 @@ def _names(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     elif kind == "subexpression" and children[0]["type"] == "field":
         second = children[1] if len(children) > 1 else {}
         yield children[0]["value"], second["value"] if second.get("type") == "field" else ""
-    else:
+    elif kind != "expref":  # `&name` is about each element of a list.
         for child in children[:1] if kind in _NEW_SCOPE_ON_THE_RIGHT else children:
             if isinstance(child, dict):
                 yield from _names(child)

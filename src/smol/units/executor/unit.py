@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -28,8 +28,9 @@ from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.sdk import Attachment, Context, Unit, operation
 from smol.store import Options, Store
 from smol.types import Json
+from smol.units.executor.calls import Journal, Outcome
 from smol.units.executor.check import Problem, check, operations_of
-from smol.units.executor.engine import Engine, Journal, Outcome
+from smol.units.executor.engine import Engine
 from smol.units.executor.journal import (
     MIGRATIONS,
     Memory,
@@ -326,6 +327,14 @@ class _Port:
 
     async def call(self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float, key: str) -> Json:
         return await self._context.call_with(operation, arguments, within_seconds=within_seconds, key=key)
+
+    def stream(
+        self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float
+    ) -> AsyncGenerator[Json, None]:
+        return self._context.stream(operation, within_seconds=within_seconds, **arguments)
+
+    def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]:
+        return self._context.events(topic)
 
     async def is_idempotent(self, operation: str) -> bool:
         found = await self.find(operation)

@@ -39,6 +39,7 @@ def test_a_right_program_has_no_problems() -> None:
     text = """
 steps:
   - {id: one, call: lab.add, with: {a: 1, kind: x, list: [t]}}
+  - {wait: "${{ max_by(steps.one.items, &age).age }}"}
   - for_each: "${{ steps.one.items[?a > `1`] }}"
     parallelism: 2
     do:
@@ -61,7 +62,24 @@ steps:
         ("{call: lab.add, with: {a: 1, list: [1]}}", ".with.list", "not of type string"),
         ("{call: lab.add, with: {a: 1, b: 1}}", ".with.b", "unknown argument 'b'"),
         ("{call: lab.see, with: {p: photo.jpg}}", ".with.p", "attachment"),
-        ("{call: lab.flow}", ".call", "stream"),
+        ("{call: lab.flow}", ".call", "say how much of it to `collect`"),
+        ("{call: lab.add, with: {a: 1}, collect: {items: 1}}", ".collect", "not a stream"),
+        ("{call: lab.flow, collect: {items: 99999}}", ".collect.items", "above the limit"),
+        (
+            "{for_each: {call: lab.add, with: {a: 1}, collect: {items: 1}}, do: []}",
+            ".for_each.collect",
+            "not a stream",
+        ),
+        ("{for_each: {call: lab.flw, collect: {items: 1}}, do: [{wait: 1}]}", ".for_each.call", "no operation"),
+        (
+            "{for_each: {call: lab.flow, collect: {items: 99999}}, do: [{wait: 1}]}",
+            ".for_each.collect.items",
+            "above",
+        ),
+        ("{wait: 1, collect: {items: 1}}", ".collect", "only a call"),
+        ('{wait: {event: "a*b"}}', ".wait.event", "is no topic"),
+        ('{wait: {event: a, where: "${{ evnt.x }}"}}', ".wait.where", "not known here"),
+        ('{return: "${{ event }}"}', ".return", "known only in the `where` of a wait"),
         ('{call: lab.add, with: {a: "${{ steps.late }}"}}', ".with.a", "no step 'late'"),
         ('{call: lab.add, with: {a: "${{ item }}"}}', ".with.a", "known only in the `do`"),
         ('{call: lab.add, with: {a: "${{ stesp.x }}"}}', ".with.a", "not known here"),
@@ -96,6 +114,19 @@ def test_operations_can_be_held_to_a_list() -> None:
     text = "steps: [{call: lab.add, with: {a: 1}}]"
     assert "may not be called" in problems(text, allowed=("math.*", "storage.get"))[0][2]
     assert problems(text, allowed=("lab.a*",)) == []
+    waiting = (
+        "steps: [{wait: {event: lab.seen}}, {wait: {event: 'lab.*'}}, {wait: {event: '*'}}, {wait: {event: 'l*'}}]"
+    )
+    assert [path for _, path, _ in problems(waiting, allowed=("lab.*",))] == [
+        "steps[2].wait.event",
+        "steps[3].wait.event",
+    ]
+
+
+def test_a_program_nested_too_deeply_or_too_wide_is_refused() -> None:
+    text = "steps: [" + "{for_each: [1], do: [" * 5 + "{wait: 0}" + "]}" * 5 + "]"
+    assert ["nested deeper than 4" in message for _, _, message in problems(text)] == [True]
+    assert "above the limit of 16" in problems("steps: [{for_each: [1], parallelism: 17, do: [{wait: 0}]}]")[0][2]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from smol.errors import (
     Aborted,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
@@ -20,7 +21,8 @@ from smol.errors import (
 )
 from smol.sdk import Attachment
 from smol.types import Json
-from smol.units.executor.engine import Engine, Outcome
+from smol.units.executor.calls import Outcome
+from smol.units.executor.engine import Engine
 from smol.units.executor.journal import Memory
 from smol.units.executor.program import Limits, Step, parse
 
@@ -31,6 +33,7 @@ class Lab:
     def __init__(self, **operations: Callable[..., Any]) -> None:
         self.operations = operations
         self.called: list[tuple[str, dict[str, Any], str]] = []
+        self.happening: list[tuple[str, Json]] = []
         self.busy = self.busiest = 0
 
     async def call(self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float, key: str) -> Json:
@@ -45,6 +48,26 @@ class Lab:
         finally:
             self.busy -= 1
 
+    async def stream(
+        self, operation: str, arguments: Mapping[str, Any], *, within_seconds: float
+    ) -> AsyncGenerator[Json, None]:
+        try:
+            async for item in self.operations[operation.partition(".")[2]](**arguments):
+                yield item
+        finally:
+            self.called.append((operation.partition(".")[2], dict(arguments), "closed"))
+
+    async def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]:
+        self.called.append((topic, {}, "subscribed"))
+        try:
+            for event in self.happening:
+                await asyncio.sleep(0)
+                yield event
+            if self.happening:
+                await asyncio.Event().wait()
+        finally:
+            self.called.append((topic, {}, "closed"))
+
     async def is_idempotent(self, operation: str) -> bool:
         return not operation.endswith("_once")
 
@@ -53,8 +76,14 @@ class CutOff(Memory):
     """A journal that remembers what began, as a durable one does."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.begun: dict[str, int] = {}
+        self.outcomes: dict[str, Outcome] = {}
+
+    def ended(self, path: str) -> Outcome | None:
+        return self.outcomes.get(path)
+
+    async def end(self, path: str, outcome: Outcome, attempts: int) -> None:
+        self.outcomes[path] = outcome
 
     def begun_ms(self, path: str) -> int | None:
         return self.begun.get(path)
@@ -211,6 +240,111 @@ steps:
   - return: ["${{ steps.said }}", "${{ registers.total }}"]
 """
     assert await run(text, Lab()) == ["hello Ada", 5]
+
+
+async def _count(to: int) -> AsyncGenerator[int, None]:
+    for number in range(to):
+        yield number
+    if to >= 100:
+        await asyncio.Event().wait()  # It goes on, and nothing comes.
+
+
+async def test_a_stream_is_collected_up_to_a_count_its_end_or_a_time_and_then_closed() -> None:
+    lab = Lab(count=_count)
+    text = "steps: [{call: lab.count, with: {to: %d}, collect: %s}]"
+    assert await run(text % (50, "{items: 3}"), lab) == [0, 1, 2]
+    assert await run(text % (2, "{items: 3}"), lab) == [0, 1]
+    assert await run(text % (100, "{items: 1000, seconds: 0.05}"), lab) == list(range(100))
+    with pytest.raises(DeadlineExceeded):
+        await run("steps: [{call: lab.count, with: {to: 100}, collect: {items: 200}, timeout_seconds: 0.05}]", lab)
+    assert [key for _, _, key in lab.called] == ["closed"] * 4
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+async def test_the_items_of_a_stream_are_dealt_with_as_they_come(parallelism: int) -> None:
+    async def source() -> AsyncGenerator[int, None]:
+        for number in range(6):
+            assert number - len(done) <= parallelism  # Not read ahead of those that deal with it.
+            yield number
+
+    done: list[int] = []
+
+    def double(n: int) -> int:
+        done.append(n)
+        return 2 * n
+
+    lab = Lab(source=source, double=double)
+    text = """
+steps:
+  - for_each: {call: lab.source, collect: {items: 5}}
+    parallelism: %d
+    do: [{call: lab.double, with: {n: "${{ item }}"}}]
+"""
+    assert await run(text % parallelism, lab) == [0, 2, 4, 6, 8]
+    assert lab.busiest <= parallelism
+    with pytest.raises(PermissionDenied, match=r"lab\.source"):
+        await run(text % parallelism, lab, allowed=("lab.double",))
+
+
+async def test_a_run_that_was_cut_off_has_the_items_it_had_and_goes_on_with_new_ones() -> None:
+    opened: list[int] = []
+    killed: list[int] = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        opened.append(1)
+        for number in range(10):
+            yield 100 * len(opened) + number
+
+    def see(n: int) -> int:
+        if n == 102 and not killed:
+            killed.append(n)
+            raise Killed
+        return n
+
+    lab, journal = Lab(source=source, see=see), CutOff()
+    text = """
+steps: [{for_each: {call: lab.source, collect: {items: 4}}, do: [{call: lab.see, with: {n: "${{ item }}"}}]}]
+"""
+    with pytest.raises(Killed):
+        await run(text, lab, journal=journal)
+    assert await run(text, lab, journal=journal) == [100, 101, 102, 200]
+
+
+async def test_an_event_is_waited_for_until_one_fits() -> None:
+    lab = Lab()
+    lab.happening = [("door.open", {"who": "cat"}), ("door.open", {"who": "Ada"}), ("door.open", {"who": "Eve"})]
+    text = """
+steps:
+  - id: seen
+    wait: {event: "${{ input.topic }}", where: "${{ event.data.who == input.who }}"}
+    timeout_seconds: 0.05
+  - return: "${{ steps.seen.data.who }} at ${{ steps.seen.topic }}"
+"""
+    assert await run(text, lab, {"topic": "door.*", "who": "Ada"}) == "Ada at door.open"
+    with pytest.raises(DeadlineExceeded, match=r"steps\[0\]"):
+        await run(text, lab, {"topic": "door.*", "who": "nobody"})
+    with pytest.raises(PermissionDenied, match="wait for window"):
+        await run(text, lab, {"topic": "window", "who": "Ada"}, allowed=("door.*",))
+    with pytest.raises(InvalidArgument, match="a topic, not int"):
+        await run(text, lab, {"topic": 1, "who": "Ada"})
+    assert [key for _, _, key in lab.called] == ["subscribed", "closed"] * 2
+    lab.happening = []
+    with pytest.raises(Unavailable, match="ended"):
+        await run("steps: [{wait: {event: door}}]", lab)
+
+
+async def test_parallelism_is_held_to_the_limit_whatever_a_program_asks() -> None:
+    lab = Lab(hit=lambda: 1)
+    text = 'steps: [{for_each: "${{ input }}", parallelism: 64, do: [{call: lab.hit}]}]'
+    await run(text, lab, list(range(50)), limits=Limits(parallelism=3))
+    assert lab.busiest == 3
+
+
+async def test_sub_programs_count_as_depth() -> None:
+    text = "programs: {a: [{program: b}], b: [{program: c}], c: [{return: 1}]}\nsteps: [{program: a}]"
+    assert await run(text, Lab(), limits=Limits(depth=3)) == 1
+    with pytest.raises(ResourceExhausted, match="nested deeper than 2"):
+        await run(text, Lab(), limits=Limits(depth=2))
 
 
 async def test_limits_hold() -> None:
