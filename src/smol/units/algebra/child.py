@@ -65,14 +65,19 @@ async def compute(work: Callable[[], Any], kind: type[T], seconds: float | None)
         raise _late(allowed) from None
     finally:
         os.close(reader)
-        os.kill(pid, signal.SIGKILL)  # It may have ended; until it is waited for, its number stays its own.
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = _end(pid)
     if not data:
         raise _ended(status, allowed)
     answer = _decode(data)
     if isinstance(answer, _Failure):
         raise by_code(answer.code, answer.message)
     return msgspec.json.decode(answer.value, type=kind)
+
+
+def _end(pid: int) -> int:
+    """Its exit status, negative for a signal. It may have ended; until waited for, its number stays its own."""
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 async def _read(reader: int) -> bytes:
@@ -107,6 +112,7 @@ def _be(work: Callable[[], Any], writer: int, seconds: float) -> NoReturn:
         os.closerange(writer + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         _limit(seconds)
         sys.setrecursionlimit(_RECURSION_LIMIT)
+        sys.set_int_max_str_digits(0)  # Our own limits are of time and memory.
         data = _answer(work)
         while data:
             data = data[os.write(writer, data) :]

@@ -33,7 +33,7 @@ class _UnknownError(Exception):
 _PRINTED = (sp.Symbol, sp.Rational, sp.Add, sp.Mul, sp.Pow, sp.Rel, sp.And, sp.Or, sp.Not, sp.Piecewise)
 
 
-class _Printer(StrPrinter):
+class _Printer(StrPrinter):  # type: ignore[misc]
     """A thing that is in none of the tables is refused, rather than spelled as SymPy does."""
 
     def _print(self, expr: Any, **settings: Any) -> str:
@@ -57,19 +57,19 @@ class _Printer(StrPrinter):
             raise _UnknownError
         return f"{_NAMES[expr.func]}({', '.join(self._print(value) for value in expr.args)})"
 
-    def _print_Relational(self, expr: Any) -> str:  # noqa: N802
+    def _print_Relational(self, expr: Any) -> str:
         return f"{self._print(expr.lhs)} {expr.rel_op} {self._print(expr.rhs)}"
 
-    def _print_And(self, expr: Any) -> str:  # noqa: N802
+    def _print_And(self, expr: Any) -> str:
         return " and ".join(f"({self._print(value)})" for value in sorted(expr.args, key=sp.default_sort_key))
 
-    def _print_Or(self, expr: Any) -> str:  # noqa: N802
+    def _print_Or(self, expr: Any) -> str:
         return " or ".join(f"({self._print(value)})" for value in sorted(expr.args, key=sp.default_sort_key))
 
-    def _print_Not(self, expr: Any) -> str:  # noqa: N802
+    def _print_Not(self, expr: Any) -> str:
         return f"not ({self._print(expr.args[0])})"
 
-    def _print_Piecewise(self, expr: Any) -> str:  # noqa: N802
+    def _print_Piecewise(self, expr: Any) -> str:
         *cases, (last, always) = expr.args
         if always is not sp.true:
             raise _UnknownError

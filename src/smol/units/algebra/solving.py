@@ -86,7 +86,9 @@ def _solve_one(equation: Any, x: Any, domain: Any, precision: int) -> Solutions:
 def _some_solutions(equation: Any, x: Any, domain: Any, precision: int) -> list[Solution]:
     """Solutions that may not be all: exact ones if there is a way, else real roots found numerically."""
     with contextlib.suppress(NotImplementedError):
-        values = [(value, []) for value in sp.solve(equation, x) if domain.contains(value) is not sp.false]
+        values: list[tuple[Any, list[str]]] = [
+            (value, []) for value in sp.solve(equation, x) if domain.contains(value) is not sp.false
+        ]
         if values:
             return _shown(values, x, precision)
     with contextlib.suppress(NotImplementedError, ValueError):
@@ -129,7 +131,7 @@ def _shown(values: list[tuple[Any, list[str]]], x: Any, precision: int) -> list[
 
 
 def _numeric_roots(roots: list[Any], precision: int) -> list[Any]:
-    """Roots of polynomials without radicals, all of one polynomial at once, which takes a hundredth of the time."""
+    """Roots of polynomials without radicals; all of one polynomial at once takes a hundredth of the time."""
     found: list[Any] = []
     for polynomial in {root.poly for root in roots}:
         asked = [root for root in roots if root.poly == polynomial]
@@ -139,7 +141,9 @@ def _numeric_roots(roots: list[Any], precision: int) -> list[Any]:
 
 
 def _ordered(found: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
-    return sorted(found, key=lambda one: [_place(value) for _, value in sorted(one.items(), key=lambda p: str(p[0]))])
+    return sorted(
+        found, key=lambda one: [_place(value) for _, value in sorted(one.items(), key=lambda p: str(p[0]))]
+    )
 
 
 def _place(value: Any) -> tuple[Any, ...]:
@@ -151,7 +155,10 @@ def _place(value: Any) -> tuple[Any, ...]:
 
 
 def _forms(solution: dict[Any, Any], precision: int) -> dict[str, Form]:
-    return {str(symbol): form_of(value, precision) for symbol, value in sorted(solution.items(), key=lambda p: str(p[0]))}
+    return {
+        str(symbol): form_of(value, precision)
+        for symbol, value in sorted(solution.items(), key=lambda p: str(p[0]))
+    }
 
 
 def _approximate(root: Any, precision: int) -> Form:

@@ -26,7 +26,10 @@ CONSTANTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _root(value: Any, degree: Any = sp.Integer(3)) -> Any:
+_THREE = sp.Integer(3)
+
+
+def _root(value: Any, degree: Any = _THREE) -> Any:
     """Real for odd roots of negative numbers, as the calculator's."""
     return sp.real_root(value, degree) if value.is_negative else sp.root(value, degree)
 
@@ -91,7 +94,8 @@ class Translator:
         for name, kind in self._assume.items():
             if kind not in ASSUMPTIONS:
                 raise InvalidArgument(
-                    f"{name} can't be assumed {kind!r}{nearest(kind, ASSUMPTIONS)}; known: {', '.join(ASSUMPTIONS)}"
+                    f"{name} can't be assumed {kind!r}{nearest(kind, ASSUMPTIONS)}; "
+                    f"known: {', '.join(ASSUMPTIONS)}"
                 )
             self.symbol(name)
 
@@ -140,7 +144,9 @@ class Translator:
         """The node, which must not be true or false. Raises InvalidArgument."""
         value = self.expression(node)
         if is_truth(value):
-            raise InvalidArgument(f"a number or an expression is needed here, not the comparison {str(value)[:80]}")
+            raise InvalidArgument(
+                f"a number or an expression is needed here, not the comparison {str(value)[:80]}"
+            )
         return value
 
     def _truth(self, node: Expression) -> Any:
