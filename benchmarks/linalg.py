@@ -15,8 +15,8 @@ from smol.units.linalg.kernels import KERNELS, TORCH_GAINS_FROM
 
 __all__ = ["measure"]
 
-SIDES = (256, 512, 1024)
-RUNS = 5
+SIDES = (512, 1024)
+RUNS = 3
 _SLOW = {("eig", 1024), ("svd", 1024)}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -86,10 +89,18 @@ def differentiate(node: Expression, t: Translator, precision: int, variable: str
 
 
 def integrate(
-    node: Expression, t: Translator, precision: int, variable: str | None,
-    lower: Expression | None, upper: Expression | None,
-) -> Form:  # fmt: skip
-    """Between the bounds, by quadrature where there is no closed form; without bounds an antiderivative."""
+    node: Expression,
+    t: Translator,
+    precision: int,
+    variable: str | None,
+    lower: Expression | None,
+    upper: Expression | None,
+    patience_seconds: float,
+) -> Form:
+    """Between the bounds, by quadrature where no closed form is found; without bounds an antiderivative.
+
+    patience_seconds: how long to look for a closed form where quadrature can answer instead.
+    """
     if (lower is None) is not (upper is None):
         raise InvalidArgument("a definite integral needs both bounds, lower and upper")
     value = t.number(node)
@@ -97,7 +108,35 @@ def integrate(
     if lower is None or upper is None:
         return _closed(sp.integrate(value, x), "integral", precision)
     bounds = (x, t.number(lower), t.number(upper))
-    return _closed(sp.integrate(value, bounds), "integral", precision, sp.Integral(value, bounds))
+    question = sp.Integral(value, bounds)
+    if question.free_symbols:
+        return _closed(sp.integrate(value, bounds), "integral", precision)
+    with _patience(patience_seconds) as is_over:
+        found = sp.integrate(value, bounds)
+    return _closed(question if is_over() else found, "integral", precision, question)
+
+
+class _OverError(BaseException):
+    """No Exception, since SymPy catches those."""
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[Callable[[], bool]]:
+    """Leave the block after `seconds`. What it gives says afterwards whether that happened."""
+    over = False
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise _OverError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield lambda: over
+    except _OverError:
+        over = True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def limit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,6 +20,8 @@ from smol.units.math.syntax import Expression
 __all__ = ["Algebra"]
 
 T = TypeVar("T")
+_PATIENCE_SECONDS = 3.0
+"""For a closed form of a definite integral, before it is computed approximately."""
 
 Digits = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Order = Annotated[int, msgspec.Meta(ge=1, le=100)]
@@ -28,8 +31,10 @@ Equations = Annotated[list[str], msgspec.Meta(min_length=1, max_length=50)]
 class Algebra(Unit):
     """Symbolic mathematics, in the syntax of math.evaluate: what it answers can be asked again."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Callable[..., Awaitable[Any]] = compute) -> None:
+        """apart: does the work in a place that can be ended."""
         self._work: Any = None
+        self._apart = apart
 
     async def provision(self, context: Context) -> None:
         """Load SymPy and its tables once, for every computation to inherit."""
@@ -152,8 +157,18 @@ class Algebra(Unit):
         """
         bounds = {"lower": _optional(lower), "upper": _optional(upper)}
         node = parse_expression(expression)
+        left = context.deadline_seconds()
+        patience = _PATIENCE_SECONDS if left is None else min(left / 3, _PATIENCE_SECONDS)
         return await self._ask(
-            "integrate", Form, context, precision, assume, node=node, variable=variable, **bounds
+            "integrate",
+            Form,
+            context,
+            precision,
+            assume,
+            node=node,
+            variable=variable,
+            patience_seconds=patience,
+            **bounds,
         )
 
     @operation(read_only=True)
@@ -242,7 +257,8 @@ class Algebra(Unit):
         if self._work is None:
             raise FailedPrecondition("algebra is used before it was provisioned")
         work = partial(self._work.perform, name, assume or {}, precision, arguments)
-        return await compute(work, kind, context.deadline_seconds())
+        answer: T = await self._apart(work, kind, context.deadline_seconds())
+        return answer
 
 
 def _optional(text: str | None) -> Expression | None:

@@ -68,9 +68,13 @@ def check(name: str, shapes: Sequence[Shape]) -> None:
         if len(second) not in (1, 2) or not all(second) or second[0] != inner:
             raise InvalidArgument(f"{name}: shapes {_told(first)} and {_told(second)} don't fit")
     elements = sum(math.prod(shape) for shape in shapes)
-    columns = shapes[1][1] if len(shapes[-1]) == 2 and kernel.arrays == 2 else 1
-    work = math.prod(first) * (columns if name == "matmul" else min(first) + columns)
-    if elements > MAX_ELEMENTS or work > 2 * kernel.max_side**3:
+    columns = shapes[1][1] if kernel.arrays == 2 and len(shapes[1]) == 2 else 0
+    work, most = math.prod(first) * (min(first) + columns), kernel.max_side**3
+    if name == "matmul":
+        work = math.prod(first) * max(columns, 1)
+    elif kernel.arrays == 2:
+        most *= 2
+    if elements > MAX_ELEMENTS or work > most:
         raise ResourceExhausted(
             f"{name} takes up to {MAX_ELEMENTS} elements in all and the work of a matrix of {kernel.max_side} by "
             f"{kernel.max_side}; {' and '.join(map(_told, shapes))} is more",

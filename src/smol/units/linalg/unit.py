@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -146,7 +146,7 @@ class Linalg(Unit):
         shapes = [header_of(file, f"array {at}")[0] for at, file in enumerate(arrays, 1)]
         check(computation, shapes)
         if engine == "torch" or (engine == "auto" and _gains(computation, shapes[0], context)):
-            if importlib.util.find_spec("torch") is None:
+            if find_spec("torch") is None:
                 raise FailedPrecondition("PyTorch is not installed: pip install smol[torch], or take engine numpy")
             answer = await context.call("linalg_torch.compute", computation=computation, arrays=arrays)
             return msgspec.convert(answer, answers.Computed, dec_hook=_as_it_is)
@@ -182,7 +182,7 @@ def _gains(name: str, shape: Sequence[int], context: Context) -> bool:
     wanted = context.settings.get("torch", True)
     if not isinstance(wanted, bool):
         raise InvalidArgument(f"the setting torch of [units.linalg] is true or false, not {wanted!r}")
-    if not wanted or importlib.util.find_spec("torch") is None:
+    if not wanted or find_spec("torch") is None:
         return False
     accelerated = any(os.path.exists(path) for path in _ACCELERATORS)
     least = ACCELERATOR_GAINS_FROM if accelerated else TORCH_GAINS_FROM.get(name)
