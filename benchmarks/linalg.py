@@ -15,9 +15,9 @@ from smol.units.linalg.kernels import KERNELS, TORCH_GAINS_FROM
 
 __all__ = ["measure"]
 
-SIDES = (512, 1024)
+SIDES = (256, 512, 1024)
 RUNS = 3
-_SLOW = {("eig", 1024), ("svd", 1024)}
+_SLOW = {("eig", 512), ("eig", 1024), ("svd", 1024)}
 
 
 def measure() -> list[Figure]:

@@ -29,8 +29,8 @@ MAX_ELEMENTS = 4 * 1024 * 1024
 """Of all arguments together: 32 MiB of float64."""
 
 TORCH_GAINS_FROM: Mapping[str, int] = {"solve": 1024, "lstsq": 512, "qr": 512, "cholesky": 1024}
-"""Shortest side from which PyTorch on the CPU was at least 1.5 times as fast: `python -m benchmarks.run linalg`.
-It was never faster at the others."""
+"""Shortest side from which PyTorch on two cores was at least 1.5 times as fast, when last measured by
+`python -m benchmarks.run linalg`; at the others it was not, or not always."""
 
 ACCELERATOR_GAINS_FROM = 512
 """The same where an accelerator is present, for everything. An estimate: it has not been measured."""
@@ -40,8 +40,8 @@ class Kernel(NamedTuple):
     """work: called with xp and the arrays; returns results by name.
 
     arrays: how many it takes. square: whether the first must be.
-    max_side: of the largest square matrix, which bounds the time of a rectangular one too: to about 5 s on two
-    cores.
+    max_side: of the largest square matrix, which bounds the time of a rectangular one too: to some seconds on
+    two idle cores.
     """
 
     work: Callable[..., dict[str, Any]]
@@ -125,11 +125,11 @@ def _cholesky(xp: Any, a: Any) -> dict[str, Any]:
 KERNELS: Mapping[str, Kernel] = {
     "cholesky": Kernel(_cholesky, 1, True, 2048),
     "det": Kernel(lambda xp, a: {"det": xp.linalg.det(a)}, 1, True, 2048),
-    "eig": Kernel(_eig, 1, True, 768),
+    "eig": Kernel(_eig, 1, True, 512),
     "inverse": Kernel(lambda xp, a: {"inverse": xp.linalg.inv(a)}, 1, True, 2048),
-    "lstsq": Kernel(_lstsq, 2, False, 1024),
+    "lstsq": Kernel(_lstsq, 2, False, 768),
     "matmul": Kernel(lambda xp, a, b: {"product": a @ b}, 2, False, 2048),
     "qr": Kernel(_qr, 1, False, 1448),
     "solve": Kernel(_solve, 2, True, 2048),
-    "svd": Kernel(_svd, 1, False, 1024),
+    "svd": Kernel(_svd, 1, False, 768),
 }
