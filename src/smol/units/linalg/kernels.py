@@ -28,7 +28,7 @@ Shape: TypeAlias = tuple[int, ...]
 MAX_ELEMENTS = 4 * 1024 * 1024
 """Of all arguments together: 32 MiB of float64."""
 
-TORCH_GAINS_FROM: Mapping[str, int] = {"solve": 1024, "lstsq": 512, "qr": 512, "cholesky": 1024}
+TORCH_GAINS_FROM: Mapping[str, int] = {"solve": 1024, "lstsq": 512, "qr": 1024, "cholesky": 1024}
 """Shortest side from which PyTorch on two cores was at least 1.5 times as fast, when last measured by
 `python -m benchmarks.run linalg`; at the others it was not, or not always."""
 
