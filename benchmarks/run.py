@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import calls, footprint, memory, vision
+from benchmarks import calls, footprint, linalg, memory, vision
 from benchmarks.report import Figure, keep, show
 
 GROUPS: Mapping[str, tuple[str, Callable[[], list[Figure]]]] = {
     "footprint": ("What Smol takes before it works", footprint.measure),
     "calls": ("Round trips of a small call, beside one hop of grpc.aio", calls.measure),
     "memory": ("The governor: what it costs, and what it keeps from whom", memory.measure),
+    "linalg": ("Linear algebra: numpy over PyTorch, both on the CPU", linalg.measure),
     "vision": ("Pictures, beside the bare work", vision.measure),
 }
 

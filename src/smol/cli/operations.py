@@ -158,8 +158,8 @@ def _callback(unit: str, operation: OperationDescription) -> Callable[..., None]
 
 
 def _argument(name: str, schema: Json) -> click.Argument:
-    if schema.get("type") == "array":
-        inner = schema.get("items", {})
+    inner = schema.get("items", {})
+    if schema.get("type") == "array" and (inner.get("type") in _JSON_TYPES or takes_attachment(inner)):
         return click.Argument(
             [name], nargs=-1, required=True, type=_click_type(inner), metavar=f"{name.upper()}..."
         )

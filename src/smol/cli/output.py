@@ -81,7 +81,7 @@ def _cell(value: Json, key: str = "") -> str:
     if isinstance(value, Attachment):
         return f"{value.media_type}, {format_size(len(value))}"
     if isinstance(value, list):
-        return ", ".join(_cell(item) for item in value)
+        return ", ".join(f"[{_cell(item)}]" if isinstance(item, list) else _cell(item) for item in value)
     if isinstance(value, dict):
         return "  ".join(f"{name} {_cell(item)}" for name, item in value.items())
     return "" if value is None else str(value)

@@ -52,6 +52,9 @@ INLINE_COST_US = 800
 """Estimated microseconds that may be spent on the event loop."""
 
 
+_INTERRUPTED = ("mpmath.", "smol.units.math.")
+
+
 class TooHeavyError(Exception):
     """The work does not fit the event loop; do it again in a thread."""
 
@@ -90,7 +93,8 @@ class Meter:
             sys.setprofile(None)
 
     def _on_call(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call":
+        # Not in a callback of the collector, where Python would drop the error and stop calling us.
+        if event == "call" and frame.f_globals.get("__name__", "").startswith(_INTERRUPTED):
             self.check()
 
     def charge(self, cost_us: int) -> None:

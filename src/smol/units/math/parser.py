@@ -26,7 +26,7 @@ from smol.units.math.syntax import (
     Statement,
 )
 
-__all__ = ["parse", "parse_expression"]
+__all__ = ["parse", "parse_equation", "parse_expression"]
 
 _TOKEN = re.compile(
     r"[ \t]*(?:(?P<number>0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
@@ -59,6 +59,16 @@ def parse_expression(text: str) -> Expression:
     """One expression, without statements. Raises InvalidArgument."""
     parser = _Parser(text)
     node = parser.expression(0)
+    parser.expect("end")
+    return node
+
+
+def parse_equation(text: str) -> Expression:
+    """An expression, or two with `=` between them, which is the same as `==`. Raises InvalidArgument."""
+    parser = _Parser(text)
+    node = parser.expression(0)
+    if parser.take("="):
+        node = Binary("==", node, parser.expression(0))
     parser.expect("end")
     return node
 
@@ -133,6 +143,12 @@ class _Parser:
             raise InvalidArgument(f"{_told(token)}{wanted}")
         if kind != "end":
             self._at += 1
+
+    def take(self, kind: str) -> bool:
+        """Take a token of `kind` if it is the next one."""
+        found = self._tokens[self._at][0] == kind
+        self._at += found
+        return found
 
     def expression(self, power: int) -> Expression:
         """What binds tighter than `power`."""

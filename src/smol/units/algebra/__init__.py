@@ -1,0 +1,1 @@
+"""Symbolic mathematics: expressions with variables, in the calculator's own syntax."""

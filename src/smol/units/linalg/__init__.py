@@ -1,0 +1,1 @@
+"""Numeric linear algebra on numpy, and on PyTorch where that gains."""
