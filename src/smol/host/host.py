@@ -16,6 +16,7 @@ from smol.host.bus import Bus, BusLimits
 from smol.host.connection import Connection
 from smol.host.control.lifecycle import Lifecycle
 from smol.host.environments import Environments
+from smol.host.golang import GoBuilds
 from smol.host.launcher import Launcher
 from smol.host.manifest import Manifest
 from smol.host.notify import notify, watchdog_seconds
@@ -63,6 +64,7 @@ class Host:
         self.workshop = Workshop(
             self.launcher,
             Environments(self.locations.data / "environments"),
+            GoBuilds(self.locations.data / "go", self.locations.cache / "go-build"),
             self.locations,
             settings,
             unit_settings,

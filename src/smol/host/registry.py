@@ -181,10 +181,10 @@ class Registry:
 
     async def _ask(self, manifest: Manifest) -> UnitDescription:
         """Start the unit's code for its description alone."""
-        python = await self._workshop.python_for(manifest.name, manifest.requirements)
+        argv = await self._workshop.program_for(manifest.name, [manifest])
         listener = _Listener()
         process, channel = await self._workshop.launch(
-            manifest.name, [manifest], listener, python, describe_only=True
+            manifest.name, [manifest], listener, argv, describe_only=True
         )
         try:
             async with asyncio.timeout(_DESCRIBE_SECONDS):
