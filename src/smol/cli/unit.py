@@ -10,7 +10,9 @@ import click
 from smol.cli.output import print_result
 from smol.cli.scaffold import LANGUAGES
 from smol.cli.session import current_options, open_client
-from smol.errors import AlreadyExists, InvalidArgument
+from smol.errors import AlreadyExists, InvalidArgument, NotFound
+from smol.host.golang import sdk_directory
+from smol.host.manifest import FILE_NAME
 
 __all__ = ["unit"]
 
@@ -49,12 +51,26 @@ def new(name: str, lang: str, directory: Path | None) -> None:
 
 
 @unit.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("path", type=click.Path(path_type=Path))
 def add(path: Path) -> None:
-    """Load the unit in directory PATH into the running host; one in Go is built first."""
+    """Load the unit in directory PATH into the running host; one in Go is built first.
+
+    PATH may be the name of a unit that comes with Smol as source: files.
+    """
+    home = _home_of(path)
     with open_client(must_run=True) as client:
         client = client.within(max(current_options().within_seconds, _BUILD_SECONDS))
-        print_result(client.call("lifecycle.add", {"path": str(path.absolute())}))
+        print_result(client.call("lifecycle.add", {"path": str(home.absolute())}))
+
+
+def _home_of(path: Path) -> Path:
+    """The directory of a unit that is named by its path, or comes with Smol."""
+    if path.is_dir():
+        return path
+    shipped = sdk_directory() / "cmd" / path
+    if len(path.parts) == 1 and (shipped / FILE_NAME).is_file():
+        return shipped
+    raise NotFound(f"no directory {path}, and no unit of that name comes with Smol as source")
 
 
 @unit.command()
