@@ -6,6 +6,7 @@
 //	driver load OPERATION CALLS GOROUTINES
 //	driver rate OPERATION ARGUMENTS GOROUTINES SECONDS
 //	driver events TOPIC COUNT OPERATION ARGUMENTS
+//	driver script PYTHON WHEELS HOME SCRIPT ARGUMENTS...
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -21,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"smol.local/smol/bridge"
 	"smol.local/smol/client"
 	"smol.local/smol/wire"
 )
@@ -52,6 +55,9 @@ func run(arguments []string) (any, error) {
 		return otherwise
 	}
 	ctx := context.Background()
+	if word(0) == "script" {
+		return script(ctx, arguments[1:])
+	}
 	connection, err := client.Connect(ctx, "")
 	if err != nil {
 		return nil, err
@@ -179,4 +185,21 @@ func events(ctx context.Context, connection *client.Client, topic string, count 
 		}
 	}
 	return map[string]any{"events": taken}, nil
+}
+
+// script runs a Smol of its own and a script against it.
+func script(ctx context.Context, arguments []string) (any, error) {
+	smol, err := bridge.Start(ctx, bridge.Options{
+		Python: arguments[0], Wheel: os.DirFS(arguments[1]), Home: arguments[2],
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer smol.Stop()
+	var rest []any
+	for _, argument := range arguments[4:] {
+		rest = append(rest, argument)
+	}
+	value, err := bridge.RunScript[any](ctx, smol, os.DirFS(filepath.Dir(arguments[3])), filepath.Base(arguments[3]), rest...)
+	return map[string]any{"value": value}, err
 }
