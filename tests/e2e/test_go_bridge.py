@@ -41,18 +41,8 @@ async def main(s):
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a wheel of Smol as `make box` builds it."""
     directory = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        directory,
-        ROOT,
-    ]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    command += ["-w", str(directory), str(ROOT)]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     return directory
 
@@ -65,7 +55,7 @@ def box(wheel: Path, go_tools: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copy(next(wheel.glob("*.whl")), module / "cmd" / "smol-box" / "payload")
     program = module.parent / "smol-box"
     environ = {**os.environ, "GOTOOLCHAIN": "local", "GOPROXY": "off", "CGO_ENABLED": "0"}
-    command = [str(find_toolchain().go), "build", *FLAGS, "-o", str(program), "./cmd/smol-box"]
+    command: list[str] = [str(find_toolchain().go), "build", *FLAGS, "-o", str(program), "./cmd/smol-box"]
     subprocess.run(command, cwd=module, env=environ, check=True, timeout=900, capture_output=True)
     return program
 
@@ -152,15 +142,9 @@ def test_a_script_returns_what_it_found(wheel: Path, go_tools: Path, tmp_path: P
         (scripts / name).write_text(text)
 
     def run(name: str, *arguments: str) -> dict[str, object]:
-        command = [
-            go_tools / "driver",
-            "script",
-            sys.executable,
-            wheel,
-            tmp_path / "box",
-            scripts / name,
-            *arguments,
-        ]
+        command = [str(go_tools / "driver"), "script", sys.executable]
+        command += [str(path) for path in (wheel, tmp_path / "box", scripts / name)]
+        command += arguments
         environ = {**os.environ, "SMOL_HOME": str(tmp_path / "home")}
         done = subprocess.run(command, env=environ, capture_output=True, timeout=60)
         answer: dict[str, object] = json.loads(done.stdout)
