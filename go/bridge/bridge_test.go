@@ -30,10 +30,10 @@ case "$1 $2" in
 	echo start >>"$home/starts"
 	echo "the host says hello"
 	test ! -e "$home/broken" || { echo "cannot bind" >&2; exit 3; }
+	sleep 60 3>&- & sleeper=$!
+	trap 'echo drained >>"$home/starts"; kill $sleeper; exit 0' TERM
 	printf 1 >&3
 	exec 3>&-
-	trap 'echo drained >>"$home/starts"; kill $sleeper; exit 0' TERM
-	sleep 60 & sleeper=$!
 	wait ;;
 esac
 `

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"strings"
 
 	"smol.local/smol/internal/caller"
 	"smol.local/smol/internal/codec"
@@ -85,9 +86,17 @@ func Settings(ctx context.Context, into any) error {
 		settings = c.worker.spec.Settings
 	}
 	if err := plan.DecodeArguments(settings, nil, value); err != nil {
-		return wire.Errorf(wire.FailedPrecondition, "the settings of this unit in smol.toml: %s", wire.AsError(err).Message)
+		said := strings.ReplaceAll(wire.AsError(err).Message, "argument", "key")
+		return wire.Errorf(wire.FailedPrecondition, "[units.%s] in smol.toml: %s", nameOf(ctx), said)
 	}
 	return nil
+}
+
+func nameOf(ctx context.Context) string {
+	if c := callOf(ctx); c != nil {
+		return c.worker.spec.Name
+	}
+	return "NAME"
 }
 
 // DataDir returns the unit's directory for what must be kept; it is made on first use.

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,15 +28,17 @@ from smol.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     SmolError,
     Unavailable,
 )
-from smol.host.golang import MODULE, sdk_directory
+from smol.host.golang import MODULE, find_toolchain, sdk_directory
 from smol.sdk import Attachment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.usefixtures("go_tools")]
 
+ROOT = Path(__file__).parents[2]
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "units"
 BODY_BYTES = 64 * 2**20
 LOAD = {"gopher.echo": 64, "probe.echo": 12}
@@ -270,6 +277,54 @@ async def test_a_stream_between_go_and_python_waits_for_its_reader(start: Any) -
                 assert await anext(items) == 0
                 await asyncio.sleep(0.3)  # Far more than the credit would be sent by now.
                 assert await anext(items) == 1
+
+
+def test_the_commands_of_the_page_on_go_work(serve: Any, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "units-in-go.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    commands = [command for block in blocks for command in block.splitlines()]
+    assert any("--lang go" in command for command in commands)
+    with serve() as served:
+        environ = {**os.environ, "SMOL_HOME": str(tmp_path / "home"), "SMOL_SOCKET": str(served.socket)}
+        environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        for command in commands:
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=600
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            if "greet" in command:
+                assert "hello you, hello you" in done.stdout
+    go = {**os.environ, "GOTOOLCHAIN": "local", "GOPROXY": "off", "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+    tested = subprocess.run(
+        [find_toolchain().go, "test", "./..."], cwd=tmp_path / "hello", env=go, capture_output=True, text=True
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_the_files_unit_touches_what_it_may_and_nothing_else(start: Any, tmp_path: Path) -> None:
+    home = tmp_path / "photos"
+    (home / "deep").mkdir(parents=True)
+    (home / "a").write_bytes(b"same" * 1000)
+    (home / "deep" / "b").write_bytes(b"same" * 1000)
+    (home / "out").symlink_to("/etc")
+    settings = {
+        "SMOL_HOST_UNIT_DIRECTORIES": str(sdk_directory() / "cmd" / "files"),
+        "SMOL_UNITS__FILES__ROOTS": json.dumps([str(home)]),
+    }
+    with start(**settings) as client:
+        digest = hashlib.sha256(b"same" * 1000).hexdigest()
+        assert client.files.hash(str(home / "a"))["digest"] == digest
+        found: Any = client.files.duplicates(str(home))
+        assert [group["digest"] for group in found["groups"]] == [digest]
+        assert found["wasted_bytes"] == 4000
+        lines: Any = client.stream("files.follow", {"path": str(home / "a"), "until": "x", "lines": 0})
+        (home / "a").write_text("one\nx\n")
+        assert [line["text"] for line in lines] == ["one", "x"]
+        for path in ("/etc/passwd", str(home / "out" / "passwd"), str(home / ".." / "home")):
+            with pytest.raises(PermissionDenied):
+                client.files.hash(path)
+        with pytest.raises(PermissionDenied, match="writable"):
+            client.call("files.pack", {"paths": [str(home)], "target": str(home / "x.zip")})
 
 
 # What goes wrong --------------------------------------------------------------------------------
