@@ -317,8 +317,8 @@ def test_the_files_unit_touches_what_it_may_and_nothing_else(start: Any, tmp_pat
         found: Any = client.files.duplicates(str(home))
         assert [group["digest"] for group in found["groups"]] == [digest]
         assert found["wasted_bytes"] == 4000
-        lines: Any = client.stream("files.follow", {"path": str(home / "a"), "until": "x", "lines": 0})
         (home / "a").write_text("one\nx\n")
+        lines: Any = client.stream("files.follow", {"path": str(home / "a"), "until": "x"})
         assert [line["text"] for line in lines] == ["one", "x"]
         for path in ("/etc/passwd", str(home / "out" / "passwd"), str(home / ".." / "home")):
             with pytest.raises(PermissionDenied):
