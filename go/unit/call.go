@@ -57,7 +57,8 @@ func Log(ctx context.Context) *slog.Logger {
 	return slog.Default()
 }
 
-// Publish tells whoever subscribed to UNIT.topic. data is what JSON can carry, without attachments.
+// Publish tells whoever subscribed to UNIT.topic; it waits while the host does not keep up. data is what JSON can
+// carry, without attachments.
 func Publish(ctx context.Context, topic string, data any) error {
 	c := callOf(ctx)
 	if c == nil {
@@ -69,6 +70,13 @@ func Publish(ctx context.Context, topic string, data any) error {
 	}
 	if len(attachments) > 0 {
 		return wire.Errorf(wire.InvalidArgument, "an event of '%s' with attachments: events carry JSON only", topic)
+	}
+	for full := c.worker.conn.Writable(); full != nil; full = c.worker.conn.Writable() {
+		select {
+		case <-full:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return c.worker.conn.Send(&wire.Publish{Topic: c.worker.spec.Name + "." + topic, Data: encoded})
 }

@@ -22,6 +22,9 @@ import (
 // closeSeconds is how long calls that were cancelled because the worker ends have to clean up.
 const closeSeconds = 1
 
+// largeBytes is a body whose memory is given back once no call needs it, rather than when Go would come to it.
+const largeBytes = 4 << 20
+
 // Spec is what a worker is told by its host.
 type Spec struct {
 	Name         string // of the unit
@@ -50,6 +53,7 @@ type worker struct {
 	mu       sync.Mutex
 	serving  map[uint64]*serving
 	draining bool
+	large    bool // a call had a large body since memory was given back
 	done     bool
 	err      error
 	calls    sync.WaitGroup
@@ -274,10 +278,18 @@ func (w *worker) answer(ctx context.Context, m *wire.Call, body []byte, entry *s
 	}
 	w.mu.Lock()
 	delete(w.serving, m.ID)
-	idle := w.draining && len(w.serving) == 0
+	w.large = w.large || len(body) >= largeBytes
+	idle := len(w.serving) == 0
+	tidy := idle && w.large
+	w.large = w.large && !tidy
+	finished := idle && w.draining
 	w.mu.Unlock()
-	if idle {
+	switch {
+	case finished:
 		w.finish(nil)
+	case tidy:
+		body = nil
+		debug.FreeOSMemory()
 	}
 }
 
