@@ -288,7 +288,9 @@ func (w *worker) answer(ctx context.Context, m *wire.Call, body []byte, entry *s
 	case finished:
 		w.finish(nil)
 	case tidy:
-		body = nil
+		if full := w.conn.Writable(); full != nil {
+			<-full // Until then the answer itself is in memory.
+		}
 		debug.FreeOSMemory()
 	}
 }
