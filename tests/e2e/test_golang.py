@@ -270,6 +270,23 @@ async def test_go_calls_python_which_calls_go(start: Any) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_events_of_go_arrive_in_python_and_in_go(serve: Any, driver: Any) -> None:
+    with serve() as served:
+        async with smol.connect(served.socket) as client:
+            await _health(client)
+            async with contextlib.aclosing(client.events("gopher.*")) as events:
+                first = asyncio.ensure_future(anext(events))
+                await asyncio.sleep(0.1)
+                await client.call("gopher.announce", {"items": 100})
+                heard = [await first] + [await anext(events) for _ in range(99)]
+        assert [(event.topic, event.data, event.dropped) for event in heard] == [
+            ("gopher.news", number, 0) for number in range(100)
+        ]
+        go = driver(served.socket)
+        answer = await asyncio.to_thread(go, "events", "gopher.news", 100, "gopher.announce", '{"items": 100}')
+        assert answer["events"] == list(range(100))
+
+
 async def test_a_stream_between_go_and_python_waits_for_its_reader(start: Any) -> None:
     async with start() as client:
         for operation in ("gopher.count", "probe.count"):
