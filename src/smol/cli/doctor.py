@@ -20,7 +20,9 @@ from smol.cli.settings import Settings
 from smol.client import connect
 from smol.errors import SmolError
 from smol.host.discovery import Broken, discover
+from smol.host.enforcement import scope_command, try_enforcement
 from smol.host.golang import find_toolchain
+from smol.host.limits import choose_budget
 from smol.host.requirements import missing
 from smol.host.settings import locations_of
 from smol.models import Store, load_catalog
@@ -72,19 +74,14 @@ def _system(settings: Settings) -> Iterator[Finding]:
             platform.system(),
             "memory limits and sandboxes need Linux; here they are not enforced",
         )
-    memory = _memory_bytes()
-    if memory:
-        level = "ok" if memory >= settings.host.budget_bytes else "note"
-        hint = "" if level == "ok" else "set a smaller [host] budget: this machine has less memory than it"
-        budget = format_size(settings.host.budget_bytes)
-        yield Finding(level, "memory", f"{format_size(memory)} in the machine, budget {budget}", hint)
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 0
+    budget = choose_budget(settings.host.budget_bytes)
+    level = "ok" if budget.bytes >= settings.host.budget_bytes else "note"
+    yield Finding(level, "budget", f"{format_size(budget.bytes)}, {budget.reason}")
+    kept = try_enforcement(budget.bytes)
+    scope = "" if kept.guarantee == "hard" else "smol serve then asks systemd for a scope, which has one"
+    better = scope if scope and scope_command(["smol"]) else kept.missing
+    level = "ok" if kept.guarantee == "hard" else "note"
+    yield Finding(level, "budget kept", f"{kept.guarantee}: {kept.means}", better)
 
 
 def _packages(settings: Settings) -> Iterator[Finding]:

@@ -74,6 +74,8 @@ def _example(annotation: Any) -> Any:
 def _toml(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Path):
         value = str(value)
     # JSON writes booleans, numbers and strings as TOML does, but for DEL.

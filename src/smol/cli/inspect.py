@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from smol.cli.output import format_size, print_json, render_table
 from smol.cli.session import current_options, open_client
 
-__all__ = ["ps", "units"]
+__all__ = ["budget_line", "ps", "units"]
 
 
 @click.command()
@@ -28,14 +31,40 @@ def ps() -> None:
     with open_client(must_run=True) as client:
         status = client.call("lifecycle.status")
         processes = client.call("lifecycle.processes")
+        memory = client.call("memory.status")
     if current_options().as_json:
         print_json({**status, "processes": processes})
         return
-    columns = ("name", "state", "pid", "pss_bytes", "calls", "waiting", "starts", "crashes", "units")
+    reserved = {share["name"]: share["size_bytes"] for share in memory["others"]}
+    reserved |= {worker["name"]: worker["reserved_bytes"] for worker in memory["workers"]}
+    columns = (
+        "name",
+        "state",
+        "pid",
+        "reserved_bytes",
+        "pss_bytes",
+        "calls",
+        "waiting",
+        "starts",
+        "crashes",
+        "units",
+    )
+    for entry in processes:
+        entry["reserved_bytes"] = reserved.get(entry["name"], 0)
     rows = [
         {key: entry.get(key) or ("" if key in {"pid", "units"} else 0) for key in columns} for entry in processes
     ]
     click.echo(render_table(rows))
-    used, budget = format_size(status["pss_bytes"]), format_size(status["budget_bytes"])
+    click.echo("\n" + budget_line(memory))
     clients = status["clients"]
-    click.echo(f"\n{used} of {budget} in use · {clients} client{'s' * (clients != 1)} · {status['calls']} calls")
+    click.echo(f"{clients} client{'s' * (clients != 1)} · {status['calls']} calls")
+
+
+def budget_line(memory: Mapping[str, Any]) -> str:
+    """The budget in a line or two: used, reserved, and how well it is kept."""
+    sizes = {name: format_size(memory[f"{name}_bytes"]) for name in ("used", "reserved", "budget", "peak")}
+    line = (
+        f"{sizes['used']} in use, {sizes['reserved']} reserved of {sizes['budget']} ({memory['budget_reason']}), "
+        f"at most {sizes['peak']} ever · {memory['guarantee']}: {memory['kept_by']}"
+    )
+    return line if not memory["missing"] else f"{line}\nbetter: {memory['missing']}"

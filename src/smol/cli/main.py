@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "program": "smol.cli.program:program",
     "ps": "smol.cli.inspect:ps",
     "serve": "smol.cli.serve:serve",
+    "top": "smol.cli.top:top",
     "unit": "smol.cli.unit:unit",
     "units": "smol.cli.inspect:units",
 }
@@ -85,6 +86,12 @@ class Commands(click.Group):
 @click.option(
     "--within", "within_seconds", default=60.0, show_default=True, help="Deadline of a call, in seconds."
 )
+@click.option(
+    "--keep-alive",
+    "keep_seconds",
+    type=float,
+    help="Seconds that the unit stays loaded afterwards; -1 while it can.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.pass_context
 def smol(
@@ -93,13 +100,14 @@ def smol(
     socket: Path | None,
     private: bool,
     within_seconds: float,
+    keep_seconds: float | None,
     as_json: bool,
 ) -> None:
     """A local AI appliance in one small box.
 
     Commands use the host started by 'smol serve', or a private one for the time of the command.
     """
-    context.obj = Options(config, socket, private, within_seconds, as_json)
+    context.obj = Options(config, socket, private, within_seconds, keep_seconds, as_json)
 
 
 def main() -> None:

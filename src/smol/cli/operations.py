@@ -22,7 +22,10 @@ from smol.types import Json
 
 __all__ = ["known_units", "unit_command"]
 
-RESIDENT = {"lifecycle": "Units and their workers: list, describe, add, remove, start and stop them."}
+RESIDENT = {
+    "lifecycle": "Units and their workers: list, describe, add, remove, start and stop them.",
+    "memory": "The memory budget: who holds it, why somebody was refused, what would fit.",
+}
 """Units that live in the host, and so have no manifest to be found."""
 
 _JSON_TYPES: Mapping[str, click.ParamType[Any, Any]] = {

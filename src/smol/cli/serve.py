@@ -13,6 +13,8 @@ import click
 from smol.cli.config import find, load
 from smol.cli.session import current_options
 from smol.cli.settings import Settings
+from smol.host.allowance import Allowance
+from smol.host.enforcement import scope_command
 from smol.host.host import Host
 from smol.host.host import serve as serve_host
 from smol.host.zygote import Zygote
@@ -25,7 +27,8 @@ __all__ = ["serve"]
 @click.option("--private", is_flag=True, hidden=True, help="End when standard input closes.")
 @click.option("--ready-fd", type=int, hidden=True, help="Descriptor to write a byte to once the host serves.")
 @click.option("--config", hidden=True)
-def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
+@click.option("--scoped", is_flag=True, hidden=True, help="Started in a scope of its own already.")
+def serve(private: bool, ready_fd: int | None, config: str | None, scoped: bool) -> None:
     """Run the host until SIGTERM or Ctrl-C; it finishes what runs, then stops.
 
     SIGHUP reads all units again.
@@ -42,9 +45,23 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
             os.close(ready_fd)
 
     private_descriptors = () if ready_fd is None else (ready_fd,)
-    zygote = Zygote.fork(*private_descriptors)  # Before anything that a worker should not see, or can't share.
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve_host(settings.host, settings.units, zygote, ready, private=private))
+    with Allowance(settings.host.budget_bytes) as allowance:
+        if not allowance.is_hard and not scoped:
+            _move_into_scope()
+        zygote = Zygote.fork(*private_descriptors)  # Before anything that a worker should not see, or can't share.
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(
+                serve_host(
+                    settings.host, settings.memory, settings.units, allowance, zygote, ready, private=private
+                )
+            )
+
+
+def _move_into_scope() -> None:
+    """Become the same command in a scope where the kernel can keep the budget, if there is who makes one."""
+    command = scope_command([sys.executable, *sys.orig_argv[1:], "--scoped"])
+    if command is not None:
+        os.execvp(command[0], command)  # noqa: S606  (the point: no shell)
 
 
 def _watch_input(host: Host) -> None:

@@ -22,6 +22,7 @@ class Options(msgspec.Struct):
     socket: Path | None = None
     private: bool = False
     within_seconds: float = 60.0
+    keep_seconds: float | None = None
     as_json: bool = False
 
 
@@ -44,7 +45,12 @@ def open_client(*, must_run: bool = False) -> Iterator[BlockingClient]:
         else:
             with contextlib.ExitStack() as stack:
                 stack.push(connection.__exit__)
-                yield client.within(options.within_seconds)
+                yield _with(options, client)
             return
     with local(config=options.config) as client:
-        yield client.within(options.within_seconds)
+        yield _with(options, client)
+
+
+def _with(options: Options, client: BlockingClient) -> BlockingClient:
+    client = client.within(options.within_seconds)
+    return client if options.keep_seconds is None else client.keeping(options.keep_seconds)

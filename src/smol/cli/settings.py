@@ -8,12 +8,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from smol import tables
-from smol.host.settings import HostSettings
+from smol.host.settings import HostSettings, MemorySettings
 from smol.types import Json
 
 __all__ = ["Setting", "Settings", "documented", "list_settings"]
@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     host: HostSettings = HostSettings()
+    memory: MemorySettings = MemorySettings()
     units: dict[str, dict[str, Json]] = msgspec.field(default_factory=dict)
 
 
@@ -48,7 +49,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def free_form(self) -> bool:
         """Whether it is a table of tables whose keys Smol does not know."""
-        return any(get_origin(kind) is dict for kind in tables.variants(self.annotation))
+        kinds = tables.variants(self.annotation)
+        return any(get_origin(kind) is dict and get_origin(get_args(kind)[1]) is dict for kind in kinds)
 
 
 def list_settings(kind: type[msgspec.Struct], keys: tuple[str, ...] = ()) -> Iterator[Setting]:

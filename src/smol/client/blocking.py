@@ -55,6 +55,12 @@ class BlockingClient:
         other.__dict__.update(self.__dict__, _client=self._client.within(seconds))
         return other
 
+    def keeping(self, seconds: float) -> BlockingClient:
+        """See `Client.keeping`."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _client=self._client.keeping(seconds))
+        return other
+
     def __getattr__(self, unit: str) -> _BlockingUnit:
         if unit.startswith("_"):
             raise AttributeError(unit)

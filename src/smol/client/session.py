@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ from smol.types import Json
 __all__ = ["Client", "Event", "OperationProxy", "UnitProxy"]
 
 DEFAULT_SECONDS = 60.0
+_FOREVER_SECONDS = 3e8
 _HANDSHAKE_SECONDS = 10.0
 
 
@@ -40,6 +42,7 @@ class Client:
 
     def __init__(self, within_seconds: float = DEFAULT_SECONDS) -> None:
         self._within_seconds = within_seconds
+        self._keep_alive_ms: int | None = None
         self._channel: Channel | None = None
         self._caller: Caller | None = None
         self._welcomed: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
@@ -69,6 +72,18 @@ class Client:
         other.__dict__.update(self.__dict__, _within_seconds=seconds)
         return other
 
+    def keeping(self, seconds: float) -> Client:
+        """The same connection, whose calls leave their unit loaded for so long; below 0: while there is room.
+
+        Raises InvalidArgument when that is no number of seconds.
+        """
+        if math.isnan(seconds):
+            raise InvalidArgument("keep a unit for a number of seconds; nan is none")
+        other = object.__new__(type(self))
+        keep_ms = -1 if seconds < 0 or seconds > _FOREVER_SECONDS else round(1000 * seconds)
+        other.__dict__.update(self.__dict__, _keep_alive_ms=keep_ms)
+        return other
+
     async def call(
         self,
         operation: str,
@@ -82,14 +97,24 @@ class Client:
         key: idempotency key. Raises the SmolError that the operation answers.
         """
         reply = await self._connected().call(
-            operation, _ready(arguments), deadline_seconds=self._within_seconds, key=key, on_progress=on_progress
+            operation,
+            _ready(arguments),
+            deadline_seconds=self._within_seconds,
+            key=key,
+            keep_alive_ms=self._keep_alive_ms,
+            on_progress=on_progress,
         )
         return decode_payload(reply.value, reply.attachments)
 
     async def stream(self, operation: str, arguments: Mapping[str, Any] | None = None) -> AsyncGenerator[Json]:
         """Call a streaming operation and iterate over its items."""
         caller = self._connected()
-        async with caller.stream(operation, _ready(arguments), deadline_seconds=self._within_seconds) as items:
+        async with caller.stream(
+            operation,
+            _ready(arguments),
+            deadline_seconds=self._within_seconds,
+            keep_alive_ms=self._keep_alive_ms,
+        ) as items:
             async for item in items:
                 yield decode_payload(item.value, item.attachments)
 

@@ -25,8 +25,11 @@ from smol.errors import (
 )
 from smol.host.calls import BusLimits, PendingCall, Service
 from smol.host.connection import Connection
+from smol.host.keeper import Keeper
 from smol.host.topics import Topics
+from smol.policy.ledger import Kind
 from smol.policy.routing import Route, route_call
+from smol.policy.workers import Ask
 from smol.protocol import PROTOCOL_VERSION, Buffer
 from smol.protocol.messages import (
     MAX_CREDIT,
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
 __all__ = ["Bus", "BusLimits", "PendingCall", "Service"]
 
 _log = logging.getLogger("smol.host")
+_REPEATS = 5
+"""How often a call is taken back from its worker to wait for room."""
 _PROGRESS_CHARACTERS = 1000
 """Even as six bytes of JSON each they fit what every side accepts."""
 
@@ -64,12 +69,14 @@ class Bus:
     """Routes the messages of all connections.
 
     services: units by name. clients: connections that are not to workers.
+    held_bytes: attachments of all calls on their way.
     draining: no new calls but those that running calls make; closed: none at all.
     on_stuck: told of a worker that does not end a cancelled call.
     """
 
-    def __init__(self, limits: BusLimits, on_stuck: Callable[[HostedWorker, str], None]) -> None:
+    def __init__(self, limits: BusLimits, keeper: Keeper, on_stuck: Callable[[HostedWorker, str], None]) -> None:
         self.limits = limits
+        self.keeper = keeper
         self.services: dict[str, Service] = {}
         self.topics = Topics()
         self.clients: set[Connection] = set()
@@ -77,7 +84,7 @@ class Bus:
         self.closed = False
         self.calls_total = 0
         self._on_stuck = on_stuck
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._handlers: Mapping[type[Message], Callable[..., None]] = {
             Call: self._call,
@@ -117,22 +124,41 @@ class Bus:
                     f"{len(caller.asked)} calls in flight on this connection: the limit is {self.limits.calls}",
                     retry_after_ms=100,
                 )
-            if len(body) and self._held_bytes + len(body) > self.limits.held_bytes:
+            if len(body) and self.held_bytes + len(body) > self.limits.held_bytes:
                 raise ResourceExhausted(
-                    f"calls on their way hold {self._held_bytes} bytes of attachments: "
+                    f"calls on their way hold {self.held_bytes} bytes of attachments: "
                     f"the limit is {self.limits.held_bytes}",
                     retry_after_ms=500,
                 )
             seconds = call.budget_ms / 1000 if call.budget_ms > 0 else self.limits.default_deadline_seconds
             seconds = min(seconds, self.limits.max_deadline_seconds)
             pending = PendingCall(caller, call, body, service, self._loop.time() + seconds)
-            self._admit(pending)
+            pending.small = len(body) > 0 and self.keeper.takes_small(len(body))
+            if len(body) and not pending.small:
+                pending.placing = self._loop.create_task(self._place(pending))
+            else:
+                self._admit(pending)
         except SmolError as error:
             caller.send(error_message(call.id, error))
             return
         caller.asked[call.id] = pending
-        self._held_bytes += len(body)
+        self.held_bytes += len(body)
         pending.timer = self._loop.call_later(seconds, self._expire, pending)
+
+    async def _place(self, pending: PendingCall) -> None:
+        """Wait until there is room for the body of a call, here and in the worker, then go on with it."""
+        worker = pending.service.worker
+        ticket = self.keeper.ticket(f"body for {worker.name}")
+        size = 2 * len(pending.body)
+        beside = None if worker.resident else worker.name
+        try:
+            await self.keeper.ask(Ask(ticket, pending.deadline, kind=Kind.BODY, bytes=size, beside=beside))
+            pending.room = ticket
+            self._admit(pending)
+        except SmolError as error:
+            self._settle(pending, error_message(pending.call.id, error))
+        finally:
+            pending.placing = None
 
     def _refuse_if_draining(self, caller: Connection) -> None:
         """What runs may finish, and for that call others; nobody else may begin anything."""
@@ -154,7 +180,7 @@ class Bus:
     def _admit(self, pending: PendingCall) -> None:
         service = pending.service
         worker = service.worker
-        decision = route_call(service.load, ready=worker.ready)
+        decision = route_call(service.load, ready=self._takes_calls(worker))
         if decision is Route.FORWARD and self._try_forward(pending):
             return
         if decision is Route.REFUSE:
@@ -163,9 +189,12 @@ class Bus:
                 f"unit {service.manifest.name!r} is busy: {load.in_flight} calls run, {load.waiting} wait",
                 retry_after_ms=load.retry_after_ms(),
             )
-        worker.demand()  # Raises Unavailable when it can't run.
+        worker.demand(pending.deadline)  # Raises Unavailable when it can't run.
         service.waiting.append(pending)
         service.load.waiting += 1
+
+    def _takes_calls(self, worker: HostedWorker) -> bool:
+        return worker.ready and (worker.resident or self.keeper.takes_calls(worker.name))
 
     def _try_forward(self, pending: PendingCall) -> bool:
         """Give the call to its worker. False when that has just died, and the host is yet to be told."""
@@ -186,6 +215,7 @@ class Bus:
                 call.credit,
                 call.trace,
                 call.key,
+                pending.caller.worker.name if pending.caller.worker is not None else "",
             ),
             (pending.body,) if len(pending.body) else (),
         )
@@ -195,13 +225,21 @@ class Bus:
         pending.attempts += 1
         pending.service.load.in_flight += 1
         target.forwarded[worker_id] = pending
+        worker = pending.service.worker
+        if not worker.resident:
+            pending.ticket = f"{worker.name}/{worker_id}"
+            self.keeper.enter(pending.ticket, worker.name, pending.keep_alive_seconds)
+            if pending.room:
+                pending.lent_bytes = len(pending.body)
+                self.keeper.lend(worker.name, pending.lent_bytes)
         return True
 
     def pump(self, service: Service) -> None:
         """Give the unit's worker what waits for it, as far as it takes calls."""
-        while service.waiting and service.worker.ready and service.load.in_flight < service.load.concurrency:
+        load = service.load
+        while service.waiting and load.in_flight < load.concurrency and self._takes_calls(service.worker):
             pending = service.waiting.popleft()
-            service.load.waiting -= 1
+            load.waiting -= 1
             if pending.settled:
                 continue
             try:
@@ -211,8 +249,14 @@ class Bus:
                 continue
             if not forwarded:
                 service.waiting.appendleft(pending)
-                service.load.waiting += 1
+                load.waiting += 1
                 return
+
+    def pump_all(self) -> None:
+        """Workers may take calls that did not before."""
+        for service in self.services.values():
+            if service.waiting:
+                self.pump(service)
 
     def refuse_waiting(self, service: Service, error: SmolError) -> None:
         """Answer every call that waits for a unit with `error`."""
@@ -223,8 +267,12 @@ class Bus:
                 self._settle(pending, error_message(pending.call.id, error))
 
     def _expire(self, pending: PendingCall) -> None:
-        waited = "" if pending.worker is not None else ", still waiting for its turn"
-        error = DeadlineExceeded(f"{pending.call.operation} did not answer before its deadline{waited}")
+        error: SmolError | None = None
+        if pending.worker is None:
+            error = self.keeper.refusal(pending.service.worker.name)
+        if error is None:
+            waited = "" if pending.worker is not None else ", still waiting for its turn"
+            error = DeadlineExceeded(f"{pending.call.operation} did not answer before its deadline{waited}")
         self._give_up(pending, error)
 
     def _cancel(self, caller: Connection, message: Cancel, body: Buffer) -> None:
@@ -274,7 +322,8 @@ class Bus:
         pending.settled = True
         caller = pending.caller
         if caller.asked.pop(pending.call.id, None) is not None:
-            self._held_bytes -= len(pending.body)
+            self.held_bytes -= len(pending.body)
+            self._free(pending)
         pending.body = b""
         try:
             if body:
@@ -282,6 +331,16 @@ class Bus:
             caller.send(answer, body)
         except ResourceExhausted as error:
             caller.send(error_message(pending.call.id, error))
+
+    def _free(self, pending: PendingCall) -> None:
+        """The body of a call is let go."""
+        if pending.placing is not None and pending.placing is not asyncio.current_task():
+            pending.placing.cancel()
+        self._drop_room(pending)
+        if pending.room:
+            self.keeper.leave(pending.room)
+        elif pending.small:
+            self.keeper.forget_small(len(pending.body))
 
     def _check_reader(self, caller: Connection) -> None:
         """Raises ResourceExhausted when too much waits already for a caller that does not read."""
@@ -303,6 +362,15 @@ class Bus:
             pending.timer.cancel()
         return pending
 
+    def _leave(self, pending: PendingCall) -> None:
+        """It is no longer in flight. After `pump`, lest a worker looks idle between two calls."""
+        if pending.ticket:
+            ticket, pending.ticket = pending.ticket, ""
+            if pending.lent_bytes:
+                self.keeper.lend(pending.service.worker.name, -pending.lent_bytes)
+                pending.lent_bytes = 0
+            self.keeper.leave(ticket)
+
     def _result(self, connection: Connection, message: Result, body: Buffer) -> None:
         pending = self._finish(connection, message.id)
         if pending is None:
@@ -314,12 +382,23 @@ class Bus:
             self._settle(pending, answer, (body,) if len(body) else ())
         if pending.service.waiting:
             self.pump(pending.service)
+        self._leave(pending)
 
     def _error(self, connection: Connection, message: Error, body: Buffer) -> None:
         if message.id == 0:
             if connection.worker is not None:
                 connection.worker.complained(to_error(message))
             return
+        pending = connection.forwarded.get(message.id)
+        wish = message.details.get("repeat")
+        worker = connection.worker
+        if pending is not None and isinstance(wish, str) and worker is not None and not worker.resident:
+            if self._may_repeat(pending, worker, _REPEATS):
+                self._finish(connection, message.id)
+                pending.placing = self._loop.create_task(self._wait_for_room(pending, wish))
+                self._leave(pending)
+                return
+            self.keeper.forget_wish(wish)
         self._end_with(connection, message.id, lambda call_id: msgspec.structs.replace(message, id=call_id))
 
     def _end(self, connection: Connection, message: End, body: Buffer) -> None:
@@ -333,6 +412,7 @@ class Bus:
             connection.worker.proven = True
         self._settle(pending, answer(pending.call.id))
         self.pump(pending.service)
+        self._leave(pending)
 
     def _item(self, connection: Connection, message: Item, body: Buffer) -> None:
         pending = connection.forwarded.get(message.id)
@@ -412,9 +492,56 @@ class Bus:
             lost = self._finish(connection, worker_id)
             if lost is not None:
                 affected.add(lost.service)
+                self._leave(lost)
                 self._recover(lost, connection)
         for service in affected:
             self.pump(service)
+
+    async def _wait_for_room(self, pending: PendingCall, wish: str) -> None:
+        """Take a call back from its worker until there is room for what it needs to load there."""
+        pending.worker = None
+        self._time(pending)
+        try:
+            self._drop_room(pending)
+            pending.loading = await self.keeper.find_room(wish, pending.deadline)
+            self._repeat(pending)
+        except SmolError as error:
+            self._settle(pending, error_message(pending.call.id, error))
+        finally:
+            self.keeper.forget_wish(wish)
+            pending.placing = None
+
+    def _drop_room(self, pending: PendingCall) -> None:
+        """What was to be loaded is loaded, or is not needed any more."""
+        if pending.loading:
+            ticket, pending.loading = pending.loading, ""
+            self.keeper.leave(ticket)
+
+    def _may_repeat(self, pending: PendingCall, worker: HostedWorker | None, limit: int = 1) -> bool:
+        """Whether a call can be given to a worker once more without anybody noticing."""
+        service = pending.service
+        there = self.services.get(service.manifest.name) is service and not self.closed
+        fresh = pending.attempts <= limit and not pending.streamed and not pending.settled
+        return there and fresh and worker is not None and worker.is_idempotent(pending.operation)
+
+    def _repeat(self, pending: PendingCall) -> None:
+        pending.worker = None
+        try:
+            pending.service.worker.demand(pending.deadline)
+        except SmolError as error:
+            self._settle(pending, error_message(pending.call.id, error))
+            return
+        # At the head, beyond the queue's bound: it was admitted once already.
+        pending.service.waiting.appendleft(pending)
+        pending.service.load.waiting += 1
+        self._time(pending)
+        self.pump(pending.service)
+
+    def _time(self, pending: PendingCall) -> None:
+        """Have it end at its deadline."""
+        if pending.timer is not None:
+            pending.timer.cancel()
+        pending.timer = self._loop.call_at(pending.deadline, self._expire, pending)
 
     def _recover(self, pending: PendingCall, connection: Connection) -> None:
         """The worker died with this call: once more elsewhere if that is harmless, else the caller is told."""
@@ -422,23 +549,9 @@ class Bus:
             return
         operation = pending.call.operation
         worker = connection.worker
-        service = pending.service
-        there = self.services.get(service.manifest.name) is service and not self.closed
-        again = there and pending.attempts == 1 and not pending.streamed
-        if again and worker is not None and worker.is_idempotent(pending.operation):
-            pending.worker = None
-            try:
-                pending.service.worker.demand()
-            except SmolError as error:
-                self._settle(pending, error_message(pending.call.id, error))
-                return
-            # At the head, beyond the queue's bound: it was admitted once already.
-            pending.service.waiting.appendleft(pending)
-            pending.service.load.waiting += 1
-            remaining = pending.deadline - self._loop.time()
-            if pending.timer is not None:
-                pending.timer.cancel()
-            pending.timer = self._loop.call_later(max(0.0, remaining), self._expire, pending)
+        overran = worker is not None and self.keeper.overrun(worker.name)  # As it would again.
+        if not overran and self._may_repeat(pending, worker):
+            self._repeat(pending)
             return
         reason = worker.last_words if worker is not None else "it went away"
         died = Unavailable(f"the worker of {operation} ended during the call: {reason}", retry_after_ms=100)

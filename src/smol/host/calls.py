@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -58,10 +59,14 @@ class PendingCall:
 
     settled: the caller has had its last answer, though the worker may still be at it.
     streamed: the caller has had items, so that it can't be run again.
+    ticket: under which the keeper counts it as in flight. room: the same for its body. placing: waits for that.
+    small: its body needs no room of its own. loading: ticket of the room for what it is about to load.
+    lent_bytes: what its worker may use more while it is there.
     """
 
-    __slots__ = ("attempts", "body", "call", "caller", "deadline", "forwarded_at", "service", "settled",
-                 "streamed", "timer", "worker", "worker_id")  # fmt: skip
+    __slots__ = ("attempts", "body", "call", "caller", "deadline", "forwarded_at", "lent_bytes", "loading",
+                 "placing", "room", "service", "settled", "small", "streamed", "ticket",
+                 "timer", "worker", "worker_id")  # fmt: skip
 
     def __init__(self, caller: Connection, call: Call, body: Buffer, service: Service, deadline: float) -> None:
         self.caller = caller
@@ -76,6 +81,20 @@ class PendingCall:
         self.forwarded_at = 0.0
         self.worker: Connection | None = None
         self.worker_id = 0
+        self.ticket = ""
+        self.room = ""
+        self.small = False
+        self.loading = ""
+        self.lent_bytes = 0
+        self.placing: asyncio.Task[None] | None = None
+
+    @property
+    def keep_alive_seconds(self) -> float | None:
+        """How long the unit stays loaded afterwards; None for what is configured."""
+        keep_ms = self.call.keep_alive_ms
+        if keep_ms is None:
+            return None
+        return keep_ms / 1000 if keep_ms >= 0 else math.inf
 
     @property
     def operation(self) -> str:

@@ -12,21 +12,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from smol.errors import DeadlineExceeded
+from smol.host.allowance import Allowance
 from smol.host.bus import Bus, BusLimits
 from smol.host.connection import Connection
 from smol.host.control.lifecycle import Lifecycle
+from smol.host.control.memory import Memory
 from smol.host.environments import Environments
 from smol.host.golang import GoBuilds
+from smol.host.keeper import Keeper
 from smol.host.launcher import Launcher
 from smol.host.manifest import Manifest
 from smol.host.notify import notify, watchdog_seconds
 from smol.host.plans import ResidentPlan, Workshop
 from smol.host.registry import Registry
-from smol.host.settings import HostSettings, locations_of
+from smol.host.settings import HostSettings, MemorySettings, locations_of
 from smol.host.supervisor import Supervisor
 from smol.host.worker import HostedWorker
 from smol.host.zygote import Zygote, become_subreaper
 from smol.locations import own_directory
+from smol.policy.books import Settings as PolicySettings
 from smol.protocol import Role
 from smol.sdk import Unit
 from smol.sdk.context import Environment
@@ -43,10 +47,17 @@ class Host:
     """One host. `start` it, `wait` for a signal or `request_stop`, then `stop` it."""
 
     def __init__(
-        self, settings: HostSettings, unit_settings: Mapping[str, dict[str, Any]], zygote: Zygote | None = None
+        self,
+        settings: HostSettings,
+        memory: MemorySettings,
+        unit_settings: Mapping[str, dict[str, Any]],
+        allowance: Allowance,
+        zygote: Zygote | None = None,
     ) -> None:
         self.settings = settings
+        self.allowance = allowance
         self.locations = locations_of(settings)
+        self.keeper = Keeper(allowance, self.locations, PolicySettings(quiet_seconds=memory.quiet_seconds))
         limits = BusLimits(
             connections=settings.connections,
             calls=settings.calls_per_connection,
@@ -55,9 +66,11 @@ class Host:
             cancel_grace_seconds=settings.cancel_grace_seconds,
         )
         self.launcher = Launcher(zygote)
-        self.bus = Bus(limits, self._end_stuck)
+        self.bus = Bus(limits, self.keeper, self._end_stuck)
         self.supervisor = Supervisor(
             self.bus,
+            self.keeper,
+            memory,
             ping_interval_seconds=settings.ping_interval_seconds,
             ping_timeout_seconds=settings.ping_timeout_seconds,
         )
@@ -71,7 +84,15 @@ class Host:
             self.supervisor.wait_ready,
             self.bus.topics.announce,
         )
+        self.keeper.attach(
+            self.supervisor.workers,
+            lambda: self.launcher.zygote_pid,
+            lambda: self.bus.held_bytes,
+            self.bus.topics.announce,
+            self.bus.pump_all,
+        )
         self.registry = Registry(self.bus, self.supervisor, self.workshop)
+        self._residents: list[tuple[str, Unit, Environment]] = []
         self._server: asyncio.Server | None = None
         self._stopping = asyncio.Event()
         self._watchdog: asyncio.Task[None] | None = None
@@ -92,10 +113,12 @@ class Host:
             self.bus,
             self.launcher,
             str(self.locations.socket),
-            self.settings.budget_bytes,
+            self.allowance,
         )
         self._admit_resident("lifecycle", lifecycle)
+        self._admit_resident("memory", Memory(self.keeper, self.supervisor))
         self.registry.discover(self.settings.unit_directories)
+        self.keeper.start()
         self.supervisor.start(lambda unit: not private and self._left_unfinished(unit))
         self._watchdog = asyncio.get_running_loop().create_task(self._feed_watchdog())
         notify(f"READY=1\nSTATUS=serving {len(self.bus.services)} units")
@@ -141,6 +164,7 @@ class Host:
             channel.close()
         if channels:
             await asyncio.wait([asyncio.ensure_future(channel.wait_closed()) for channel in channels], timeout=1.0)
+        self.keeper.stop()
         self.launcher.close()
         _log.info("stopped")
 
@@ -171,7 +195,8 @@ class Host:
             cache_dir=self.locations.cache,
         )
         self.registry.residents[name] = unit
-        self.supervisor.admit(manifest, lambda worker: ResidentPlan([(name, unit, environment)]))
+        self._residents.append((name, unit, environment))
+        self.supervisor.admit(manifest, lambda worker: ResidentPlan(self._residents))
 
     def _left_unfinished(self, unit: str) -> bool:
         """Whether a unit left the file `resume` in its data directory, to be started with the host."""
@@ -208,7 +233,9 @@ def _expect_hello(connection: Connection) -> None:
 
 async def serve(
     settings: HostSettings,
+    memory: MemorySettings,
     unit_settings: Mapping[str, dict[str, Any]],
+    allowance: Allowance,
     zygote: Zygote | None = None,
     ready: Callable[[Host], None] | None = None,
     *,
@@ -216,10 +243,10 @@ async def serve(
 ) -> None:
     """Run a host until SIGTERM or SIGINT.
 
-    zygote: forked before the event loop started; else one is executed. ready: called once it serves.
-    private: see `Host.start`.
+    allowance: the memory there is, and what keeps it. zygote: forked before the event loop started; else one is
+    executed. ready: called once it serves. private: see `Host.start`.
     """
-    host = Host(settings, unit_settings, zygote)
+    host = Host(settings, memory, unit_settings, allowance, zygote)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.request_stop)

@@ -19,6 +19,7 @@ import msgspec
 
 from smol.errors import Unavailable
 from smol.host import installer, orphans
+from smol.host.cages import Cage
 from smol.host.zygote import REQUEST_BYTES, LaunchRequest, Zygote
 from smol.sdk.worker import WorkerSpec
 
@@ -134,10 +135,10 @@ class Launcher:
         return zygote
 
     async def launch(
-        self, spec: WorkerSpec, argv: Sequence[str] = (), directory: str = ""
+        self, spec: WorkerSpec, cage: Cage, argv: Sequence[str] = (), directory: str = ""
     ) -> tuple[Process, socket.socket]:
         """Start a worker; returns it with the host's end of its connection. Raises Unavailable."""
-        request = LaunchRequest(spec=spec, host=os.getpid(), argv=tuple(argv), directory=directory)
+        request = LaunchRequest(spec=spec, host=os.getpid(), cage=cage, argv=tuple(argv), directory=directory)
         data = msgspec.json.encode(request)
         if len(data) > REQUEST_BYTES:
             raise Unavailable(f"worker {spec.name!r} has settings of {len(data)} bytes, at most {REQUEST_BYTES}")

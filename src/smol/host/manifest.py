@@ -13,7 +13,7 @@ import msgspec
 
 from smol import tables
 from smol.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
-from smol.sizes import KIB, Size, format_bytes
+from smol.sizes import KIB, MIB, Size, format_bytes
 
 __all__ = ["FILE_NAME", "Manifest", "UnitName"]
 
@@ -41,7 +41,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     go: a Go package to build and execute: its directory, relative to the manifest's.
     worker: name of the process; units that give the same one share it. Default: the unit's name.
     isolation: `worker`, a process of its own.
-    reserved_bytes: memory reserved before the worker starts.
+    reserved_bytes: memory reserved before the worker starts, without models; what was measured counts later.
+    idle_seconds: a worker that nobody called for so long is unloaded.
+    weight: above 1 its worker is kept longer than others when memory is short, below 1 less long.
+    pinned: its worker is not unloaded to make room, nor for being idle; for what would be lost.
+    warm: it is loaded when the host starts, and then as any other.
     concurrency: calls at once in the worker.
     queue: calls waiting for the worker; the next one is refused.
     requirements: PEP 508 requirements of a Python unit; their syntax is checked when they are installed.
@@ -64,7 +68,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     go: Text | None = None
     worker: UnitName = ""
     isolation: Literal["worker"] = "worker"
-    reserved_bytes: Size = 0
+    reserved_bytes: Size = 32 * MIB
+    idle_seconds: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 600.0
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    pinned: bool = False
+    warm: bool = False
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
     queue: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 64
     requirements: tuple[Text, ...] = ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smol.errors import FailedPrecondition
+from smol.host.cages import Cage
 from smol.host.connection import Connection
 from smol.host.environments import Environments
 from smol.host.golang import GoBuilds
@@ -107,13 +108,14 @@ class Workshop:
         manifests: Sequence[Manifest],
         handler: Handler,
         argv: Sequence[str],
+        cage: Cage,
         *,
-        describe_only: bool,
+        describe_only: bool = False,
     ) -> tuple[Process, Channel]:
         """Start a process that serves `manifests`, by `program_for`; `handler` is told what it says."""
         spec = self.spec(name, manifests, describe_only=describe_only)
         directory = str(manifests[0].path or "") if manifests[0].executable else ""
-        process, ours = await self.launcher.launch(spec, argv, directory)
+        process, ours = await self.launcher.launch(spec, cage, argv, directory)
         try:
             return process, await from_socket(ours, Role.HOST, handler)
         except BaseException:
@@ -141,10 +143,10 @@ class ProcessPlan:
             await self._workshop.wait_ready(need)
         self._argv = await self._workshop.program_for(self._name, manifests)
 
-    async def begin(self, connection: Connection) -> Process | None:
+    async def begin(self, connection: Connection, cage: Cage) -> Process | None:
         manifests = self._manifests()
         process, connection.channel = await self._workshop.launch(
-            self._name, manifests, connection, self._argv, describe_only=False
+            self._name, manifests, connection, self._argv, cage
         )
         return process
 
@@ -161,7 +163,7 @@ class ResidentPlan:
     async def prepare(self) -> None:
         """Nothing to get ready."""
 
-    async def begin(self, connection: Connection) -> Process | None:
+    async def begin(self, connection: Connection, cage: Cage) -> Process | None:
         worker = Worker([(name, "0", unit, environment) for name, unit, environment in self._units], threads=1)
         connection.channel, peer = connect_in_memory(connection, worker)
         self._task = asyncio.get_running_loop().create_task(worker.run(peer))

@@ -185,23 +185,25 @@ class Registry:
         """Start the unit's code for its description alone."""
         argv = await self._workshop.program_for(manifest.name, [manifest])
         listener = _Listener()
-        process, channel = await self._workshop.launch(
-            manifest.name, [manifest], listener, argv, describe_only=True
-        )
-        try:
-            async with asyncio.timeout(_DESCRIBE_SECONDS):
-                description = await listener.description
-        except TimeoutError:
-            raise Unavailable(
-                f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
-            ) from None
-        except _EndedError:
-            how = describe_status(await process.end(_DYING_SECONDS))
-            raise Unavailable(f"unit {manifest.name!r} ended before it said what it offers ({how})") from None
-        finally:
-            channel.abort()
-            process.assume_ended()
-            await process.end(0.0)
+        name = f"describe-{manifest.name}"
+        async with self._bus.keeper.cage_for(name, manifest.reserved_bytes, _DESCRIBE_SECONDS) as cage:
+            process, channel = await self._workshop.launch(
+                manifest.name, [manifest], listener, argv, cage, describe_only=True
+            )
+            try:
+                async with asyncio.timeout(_DESCRIBE_SECONDS):
+                    description = await listener.description
+            except TimeoutError:
+                raise Unavailable(
+                    f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
+                ) from None
+            except _EndedError:
+                how = describe_status(await process.end(_DYING_SECONDS))
+                raise Unavailable(f"unit {manifest.name!r} ended before it said what it offers ({how})") from None
+            finally:
+                channel.abort()
+                process.assume_ended()
+                await process.end(0.0)
         if description.name != manifest.name:
             raise FailedPrecondition(f"it serves ['{description.name}'], its manifest says ['{manifest.name}']")
         return description

@@ -12,10 +12,27 @@ import msgspec
 from smol.locations import Locations, check_socket_path, locate
 from smol.sizes import MIB, Size
 
-__all__ = ["HostSettings", "locations_of"]
+__all__ = ["HostSettings", "MemorySettings", "locations_of"]
 
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class MemorySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept in memory, by the names of workers or units.
+
+    pinned: never unloaded to make room for others, nor for being idle.
+    warm: loaded when the host starts.
+    idle_seconds: after how long without a call each is unloaded, where that is not what its unit says.
+    quiet_seconds: without a shortage, before a model that was degraded goes one step up again.
+    """
+
+    pinned: tuple[str, ...] = ()
+    warm: tuple[str, ...] = ()
+    idle_seconds: dict[str, Annotated[float, msgspec.Meta(ge=0, le=31_536_000)]] = msgspec.field(
+        default_factory=dict
+    )
+    quiet_seconds: Seconds = 60.0
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):

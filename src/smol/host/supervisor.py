@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from smol.errors import InvalidArgument, NotFound, Unavailable, nearest
 from smol.host.bus import Bus, Service
+from smol.host.keeper import Keeper
 from smol.host.manifest import Manifest
+from smol.host.settings import MemorySettings
 from smol.host.worker import HostedWorker, PlanFor
 from smol.policy.lifecycle import WorkerState, start_order
+from smol.policy.workers import Worker
 
 __all__ = ["Supervisor"]
 
@@ -20,21 +23,37 @@ _log = logging.getLogger("smol.host")
 class Supervisor:
     """Holds the workers. Units are added and removed while it runs."""
 
-    def __init__(self, bus: Bus, *, ping_interval_seconds: float, ping_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        keeper: Keeper,
+        memory: MemorySettings,
+        *,
+        ping_interval_seconds: float,
+        ping_timeout_seconds: float,
+    ) -> None:
         self.workers: dict[str, HostedWorker] = {}
         self._bus = bus
+        self._keeper = keeper
+        self._memory = memory
         self._interval_seconds = ping_interval_seconds
         self._timeout_seconds = ping_timeout_seconds
         self._watch: asyncio.Task[None] | None = None
         self._renewing: set[asyncio.Task[None]] = set()
         self._leaving: set[HostedWorker] = set()
 
+    @property
+    def units(self) -> Collection[str]:
+        """The names of all units."""
+        return self._bus.services.keys()
+
     def start(self, unfinished: Callable[[str], bool]) -> None:
         """Start the workers that are to run always or have a unit with `unfinished` work, and watch all."""
         self._watch = asyncio.get_running_loop().create_task(self._ping())
         for name in self._order():
             worker = self.workers[name]
-            if worker.always or any(unfinished(service.manifest.name) for service in worker.services):
+            left = any(unfinished(service.manifest.name) for service in worker.services)
+            if worker.always or self._warm(worker) or left:
                 worker.try_demand()
 
     def admit(self, manifest: Manifest, plan_for: PlanFor) -> HostedWorker:
@@ -43,9 +62,10 @@ class Supervisor:
         self._check(manifest)
         worker = self.workers.get(name)
         if worker is None:
-            worker = self.workers[name] = HostedWorker(name, self._bus, plan_for)
+            worker = self.workers[name] = HostedWorker(name, self._bus, self._keeper, plan_for)
         service = Service(manifest, worker)
         worker.services.append(service)
+        self._declare(worker)
         self._bus.services[manifest.name] = service
         if worker.state in (WorkerState.STARTING, WorkerState.READY):
             worker.ask_to_stop()  # It was started without this unit.
@@ -64,6 +84,7 @@ class Supervisor:
         self._check(manifest)
         service = self._bus.services[manifest.name]
         service.follow(manifest)
+        self._declare(service.worker)
         await service.worker.renew()
 
     async def dismiss(self, name: str, error: Unavailable) -> None:
@@ -112,6 +133,35 @@ class Supervisor:
             first = [task for other, task in stopping.items() if name in needs[other]]
             stopping[name] = asyncio.get_running_loop().create_task(_stop_after(first, self.workers[name]))
         await asyncio.gather(*stopping.values(), *(worker.stop() for worker in self._leaving))
+
+    def _warm(self, worker: HostedWorker) -> bool:
+        return self._names(self._memory.warm, worker) or any(service.manifest.warm for service in worker.services)
+
+    def _names(self, names: Iterable[str], worker: HostedWorker) -> bool:
+        """Whether a worker, or one of its units, is among `names`."""
+        return not {worker.name, *(service.manifest.name for service in worker.services)}.isdisjoint(names)
+
+    def _declare(self, worker: HostedWorker) -> None:
+        """Tell the keeper what a worker needs by what its units declare."""
+        if worker.resident:
+            return
+        manifests = [service.manifest for service in worker.services]
+        configured = self._memory.idle_seconds
+        idle = [
+            configured.get(manifest.name, configured.get(worker.name, manifest.idle_seconds))
+            for manifest in manifests
+        ]
+        self._keeper.declare(
+            Worker(
+                worker.name,
+                sum(manifest.reserved_bytes for manifest in manifests),
+                pinned=worker.always
+                or any(manifest.pinned for manifest in manifests)
+                or self._names(self._memory.pinned, worker),
+                weight=max(manifest.weight for manifest in manifests),
+                idle_seconds=max(idle),
+            )
+        )
 
     def _order(self) -> list[str]:
         """Workers, each after those it needs."""

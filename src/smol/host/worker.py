@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from smol.errors import FailedPrecondition, Internal, SmolError, Unavailable
+from smol.errors import FailedPrecondition, Internal, ResourceExhausted, SmolError, Unavailable
 from smol.host.bus import Bus, Service
+from smol.host.cages import Cage
 from smol.host.connection import Connection
+from smol.host.keeper import Keeper
 from smol.host.launcher import Process
 from smol.policy.lifecycle import Change, WorkerState, advance
 from smol.policy.restart import RestartHistory, RestartPolicy
@@ -28,6 +30,8 @@ __all__ = ["HostedWorker", "PlanFor", "WorkerPlan", "describe_status"]
 _log = logging.getLogger("smol.host")
 _HANG_UP_SECONDS = 0.5
 """How long a worker that closed its connection has to end by itself."""
+_ADMISSION_SECONDS = 60.0
+"""How long a worker waits for memory when no call with a deadline wants it."""
 _RETURN_SECONDS = 1.0
 """A worker that is to run always, and ended in good order by itself, stays away for so long."""
 
@@ -43,8 +47,8 @@ class WorkerPlan(Protocol):
     async def prepare(self) -> None:
         """Get what it needs. Raises FailedPrecondition when it can't run here."""
 
-    async def begin(self, connection: Connection) -> Process | None:
-        """Start it, connected. Raises SmolError."""
+    async def begin(self, connection: Connection, cage: Cage) -> Process | None:
+        """Start it, connected, in a cage. Raises SmolError."""
 
 
 PlanFor = Callable[["HostedWorker"], WorkerPlan]
@@ -56,7 +60,7 @@ class HostedWorker:
     proven: it has answered a call since it started. last_words: why it ended last.
     """
 
-    def __init__(self, name: str, bus: Bus, plan_for: PlanFor) -> None:
+    def __init__(self, name: str, bus: Bus, keeper: Keeper, plan_for: PlanFor) -> None:
         self.name = name
         self.plan = plan_for(self)
         self.services: list[Service] = []
@@ -71,6 +75,10 @@ class HostedWorker:
         self.connection: Connection | None = None
         self.process: Process | None = None
         self._bus = bus
+        self._keeper = keeper
+        self._wanted_until = 0.0
+        self._admitting: asyncio.Task[str] | None = None
+        self._ticket = ""
         self._history = RestartHistory(RestartPolicy())
         self._life: asyncio.Task[None] | None = None
         self._greeting: asyncio.Future[Hello] | None = None
@@ -108,11 +116,24 @@ class HostedWorker:
         """Whether one of its units is to run always."""
         return any(service.manifest.restart == "always" for service in self.services)
 
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 when it has none."""
+        return self.process.pid if self.process is not None else 0
+
     def is_idempotent(self, operation: str) -> bool:
         return operation in self._idempotent
 
-    def demand(self) -> None:
-        """Somebody has work for it. Raises Unavailable, with the reason, when it can't run."""
+    def demand(self, until: float | None = None) -> None:
+        """Somebody has work for it. Raises Unavailable, with the reason, when it can't run.
+
+        until: the loop's time at which they no longer have; None for a while from now.
+        """
+        if until is None:
+            until = asyncio.get_running_loop().time() + _ADMISSION_SECONDS
+        if until > self._wanted_until or self._admitting is not None:
+            self._wanted_until = max(until, self._wanted_until)
+            self._keeper.extend(self.name, until)
         if not self.usable:
             soon = {"retry_after_ms": 1000} if self.state is WorkerState.BACKING_OFF else {}
             reason = self.error or "it is not running"
@@ -127,7 +148,7 @@ class HostedWorker:
     def try_demand(self) -> None:
         """Start it if it can run; why it can't is seen from its state."""
         with contextlib.suppress(Unavailable):
-            self.demand()
+            self.demand(max((p.deadline for service in self.services for p in service.waiting), default=None))
 
     def greeted(self, hello: Hello) -> None:
         """It says what it serves."""
@@ -147,7 +168,8 @@ class HostedWorker:
 
     def connection_lost(self, error: SmolError | None) -> None:
         """Its connection closed; the process, if it lives, is worth nothing now."""
-        self.last_words = str(self.error or error or "it closed its connection")
+        overrun = self._keeper.overrun(self.name)
+        self.last_words = str(overrun or self.error or error or "it closed its connection")
         if self._greeting is not None and not self._greeting.done():
             self._premature = Unavailable("it ended before it was ready")
             self._greeting.set_exception(error or self._premature)
@@ -188,6 +210,8 @@ class HostedWorker:
             self.demand()
             self._changed.clear()
             await self._changed.wait()
+            if self.state is WorkerState.STOPPED and isinstance(self.error, ResourceExhausted):
+                raise self.error
 
     async def stop(self) -> None:
         """Let it finish what it has, then end it; calls that wait stay for its next life."""
@@ -242,7 +266,7 @@ class HostedWorker:
 
     async def _live_once(self) -> bool:
         """From start to end. Returns whether to start again, after a pause."""
-        if await self._prepare():
+        if await self._prepare() and await self._admit():
             await self._serve()
         if self.state is WorkerState.DRAINING:
             self.error = None
@@ -250,6 +274,9 @@ class HostedWorker:
             if self._stop_asked or not self.always:
                 return False
             await self._pause(_RETURN_SECONDS)
+            return not self._stop_asked
+        if self.state is WorkerState.STOPPED and self.always:  # Refused: what runs always tries again.
+            await self._pause(_ADMISSION_SECONDS)
             return not self._stop_asked
         if self.state not in (WorkerState.STARTING, WorkerState.BACKING_OFF):
             return False
@@ -279,6 +306,32 @@ class HostedWorker:
             self.error = _explain(error)
         return error is None and not preparing.cancelled()
 
+    async def _admit(self) -> bool:
+        """Wait for the memory it needs. Returns whether it got it, and still is wanted."""
+        if self.resident:
+            return True
+        self._admitting = asyncio.get_running_loop().create_task(self._keeper.admit(self.name, self._wanted_until))
+        await asyncio.wait([self._admitting])
+        admitting, self._admitting = self._admitting, None
+        error = None if admitting.cancelled() else admitting.exception()
+        if error is None and not admitting.cancelled():
+            self._ticket = admitting.result()
+        if self.state is not WorkerState.STARTING:
+            await self._leave()
+            return False
+        if error is not None:
+            self.error = _explain(error)
+            self._set(Change.REFUSED)
+            self._refuse_waiting(self.error)
+        return error is None and not admitting.cancelled()
+
+    async def _leave(self) -> None:
+        """It holds no memory any more."""
+        ticket, self._ticket = self._ticket, ""
+        if ticket:
+            await self._keeper.ended(self.name)
+            self._keeper.leave(ticket)
+
     async def _serve(self) -> None:
         """One life of the process, from birth to death."""
         self.starts += 1
@@ -291,7 +344,8 @@ class HostedWorker:
         greeting = self._greeting = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._start_timeout()):
-                self.process = await self.plan.begin(connection)
+                cage = self._keeper.cage(self.name) if not self.resident else Cage()
+                self.process = await self.plan.begin(connection, cage)
                 self.connection = connection
                 hello = await greeting
             self._accept(hello, expected, connection)
@@ -322,8 +376,11 @@ class HostedWorker:
         self.error = None
         self._pinged_at = self._ponged_at = 0.0
         self._set(Change.GREETED)
+        if not self.resident:
+            self._keeper.ready(self._ticket, self.name)
         for service in self.services:
             self._bus.pump(service)
+        self._keeper.leave(self._ticket)
 
     async def _bury(self, connection: Connection) -> None:
         """Make sure that the connection and the process are gone, and say how it ended."""
@@ -341,9 +398,10 @@ class HostedWorker:
             process.assume_ended()
             patience = self._stop_timeout() if self.state is WorkerState.DRAINING else _HANG_UP_SECONDS
             status = await process.end(0.0 if how else patience)
-            how = how or describe_status(status)
+            how = how or self._keeper.overrun(self.name) or describe_status(status)
         self.process = None
         self.connection = None
+        await self._leave()
         self.last_words = how or self.last_words
         if self.error is not None and self.error is self._premature:
             self.error = Unavailable(f"it ended before it was ready{f' ({how})' if how else ''}")
@@ -384,14 +442,16 @@ class HostedWorker:
     def _has_waiting(self) -> bool:
         return any(service.waiting for service in self.services)
 
-    def _refuse_waiting(self) -> None:
+    def _refuse_waiting(self, error: SmolError | None = None) -> None:
+        error = error or Unavailable(f"worker {self.name!r} can't run: {self.error}")
         for service in self.services:
-            self._bus.refuse_waiting(service, Unavailable(f"worker {self.name!r} can't run: {self.error}"))
+            self._bus.refuse_waiting(service, error)
 
     def _stop_start(self) -> None:
         """Give up a start that is under way: nobody has been promised anything yet."""
-        if self._preparing is not None:
-            self._preparing.cancel()
+        for waiting in (self._preparing, self._admitting):
+            if waiting is not None:
+                waiting.cancel()
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(Unavailable("it was stopped while it started"))
 

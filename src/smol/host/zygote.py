@@ -26,6 +26,7 @@ from typing import NoReturn
 import msgspec
 
 from smol.errors import FailedPrecondition
+from smol.host.cages import Cage, enter
 from smol.host.warmth import warm_up
 from smol.protocol.frames import encode_frame
 from smol.protocol.messages import encode_message, error_message
@@ -44,6 +45,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: WorkerSpec
     host: int
+    cage: Cage = Cage()
     argv: tuple[str, ...] = ()
     directory: str = ""
 
@@ -190,6 +192,7 @@ def _run(data: bytes, descriptor: int) -> int:
     """Be a worker. Returns its exit status, unless it executes another program."""
     os.setpgid(0, 0)
     request = msgspec.json.decode(data, type=LaunchRequest)
+    enter(request.cage)
     if become_orphan_of(request.host) and die_with_parent() and os.getppid() != request.host:
         return 1
     os.dup2(2, 1)  # What a unit prints must not mix with a command's output.

@@ -41,6 +41,7 @@ class Change(StrEnum):
     CRASHED = "crashed"
     GAVE_UP = "gave_up"
     CANNOT_RUN = "cannot_run"
+    REFUSED = "refused"
     RESET = "reset"
 
 
@@ -59,6 +60,7 @@ TRANSITIONS: Mapping[WorkerState, Mapping[Change, WorkerState]] = {
         _C.CRASHED: _S.BACKING_OFF,
         _C.GAVE_UP: _S.FAILED,
         _C.CANNOT_RUN: _S.UNAVAILABLE,
+        _C.REFUSED: _S.STOPPED,
     },
     _S.READY: {_C.DRAIN: _S.DRAINING, _C.CRASHED: _S.BACKING_OFF, _C.GAVE_UP: _S.FAILED},
     _S.DRAINING: {_C.EXITED: _S.STOPPED, _C.CRASHED: _S.STOPPED, _C.DRAIN: _S.DRAINING},

@@ -19,7 +19,7 @@ class Load:
     """What one unit has to do.
 
     concurrency: calls it takes at once; queue: calls that may wait beyond them.
-    call_seconds: smoothed duration of its calls.
+    call_seconds: smoothed duration of its calls; total: how many have finished.
     """
 
     concurrency: int
@@ -27,9 +27,11 @@ class Load:
     in_flight: int = 0
     waiting: int = 0
     call_seconds: float = 0.0
+    total: int = 0
 
     def finished(self, seconds: float) -> None:
         """A call took so long; an exponential average over about ten calls."""
+        self.total += 1
         self.call_seconds += 0.1 * (seconds - self.call_seconds)
 
     def retry_after_ms(self) -> int:

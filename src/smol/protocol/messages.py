@@ -129,6 +129,9 @@ class Call(Message, frozen=True, tag="call"):
     credit: how many items of a stream the caller can take at once; see `credit`.
     trace: W3C traceparent.
     key: idempotency key, handed to the operation.
+    caller: the worker that calls, as the host knows it; empty for a client. Only the host's word counts.
+    keep_alive_ms: how long the unit stays loaded after this call if nobody calls it; -1 for as long as there is
+    room, absent for what is configured.
     """
 
     id: CallId
@@ -139,6 +142,8 @@ class Call(Message, frozen=True, tag="call"):
     credit: Annotated[int, msgspec.Meta(ge=0, le=MAX_CREDIT)] = 0
     trace: str = ""
     key: str = ""
+    caller: str = ""
+    keep_alive_ms: Annotated[int, msgspec.Meta(ge=-1, le=MAX_ID)] | None = None
 
 
 class Result(Message, frozen=True, tag="result"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import msgspec
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from smol.types import Json
@@ -31,6 +32,10 @@ class Link:
         self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float, trace: str
     ) -> AsyncIterator[Json]:
         """Call a streaming operation of another unit."""
+        raise NotImplementedError(f"{operation} can't be called: this context is not connected to a host")
+
+    def wait(self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float) -> Json:
+        """`call`, for threads: blocks until the answer is there."""
         raise NotImplementedError(f"{operation} can't be called: this context is not connected to a host")
 
     def progress(self, call_id: int, fraction: float, message: str) -> None:
@@ -58,7 +63,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 class Context:
     """What an operation knows of its call, and what it may ask of the system."""
 
-    __slots__ = ("_call_id", "_environment", "cancelled", "deadline", "key", "trace")
+    __slots__ = ("_call_id", "_environment", "caller", "cancelled", "deadline", "key", "repeatable",
+                 "trace")  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +74,8 @@ class Context:
         deadline: float | None = None,
         trace: str = "",
         key: str = "",
+        caller: str = "",
+        repeatable: bool = False,
     ) -> None:
         self._environment = environment
         self._call_id = call_id
@@ -79,6 +87,10 @@ class Context:
         """W3C traceparent of the call, or an empty string."""
         self.key = key
         """Idempotency key of the call, or an empty string."""
+        self.caller = caller
+        """The worker that calls, or an empty string for a client."""
+        self.repeatable = repeatable
+        """Whether the operation is idempotent, so that the host may make the call again."""
 
     @property
     def log(self) -> logging.Logger:
@@ -125,6 +137,38 @@ class Context:
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell the caller how far this call has come; fraction: 0 to 1, below 0 when unknown. Thread-safe."""
         self._environment.link.progress(self._call_id, fraction, message)
+
+    @contextlib.contextmanager
+    def loading(self, model: str, forms: Sequence[Mapping[str, Json]]) -> Iterator[str]:
+        """Reserve memory for a model, in a thread; in the body of `with`, load the variant that it gives.
+
+        forms: the variants that would do, best first, each with `name` and `bytes` (in use), and where known
+        `load_bytes` (while loading), `engine` and `threads`. Raises ResourceExhausted when none has room.
+        """
+        link: Link = self._environment.link
+        arguments = {
+            "unit": self._environment.unit,
+            "model": model,
+            "forms": list(forms),
+            "repeatable": self.repeatable,
+        }
+        try:
+            admitted: Any = link.wait("memory.reserve", arguments, self._remaining(60.0))
+        except NotImplementedError:  # No host, no budget.
+            yield str(forms[0]["name"])
+            return
+        settled = {"ticket": admitted["ticket"], "loaded": False}
+        try:
+            yield admitted["variant"]
+            settled["loaded"] = True
+        finally:
+            link.wait("memory.settle", settled, 10.0)
+
+    def unloaded(self, model: str) -> None:
+        """Say, in a thread, that a model was let go."""
+        with contextlib.suppress(NotImplementedError):
+            link: Link = self._environment.link
+            link.wait("memory.release", {"unit": self._environment.unit, "model": model}, 10.0)
 
     def publish(self, topic: str, data: Json) -> None:
         """Publish an event under `UNIT.topic`. Thread-safe."""

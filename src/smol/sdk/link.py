@@ -57,6 +57,12 @@ class HostLink(Link):
             async for item in items:
                 yield decode_payload(item.value, item.attachments)
 
+    def wait(self, operation: str, arguments: Mapping[str, Any], deadline_seconds: float) -> Json:
+        if threading.get_ident() == self._thread:
+            raise FailedPrecondition(f"{operation} would block the worker's event loop: call it in a thread")
+        calling = self.call(operation, arguments, deadline_seconds, "")
+        return asyncio.run_coroutine_threadsafe(calling, self._loop).result()
+
     def progress(self, call_id: int, fraction: float, message: str) -> None:
         self._post(Progress(call_id, fraction, message))
 

@@ -18,6 +18,7 @@ from smol.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     SmolError,
     Unavailable,
     nearest,
@@ -245,7 +246,15 @@ class Worker:
             channel.try_send(error_message(call.id, error))
             return
         deadline = time.monotonic() + call.budget_ms / 1000 if call.budget_ms else None
-        context = Context(environment, call_id=call.id, deadline=deadline, trace=call.trace, key=call.key)
+        context = Context(
+            environment,
+            call_id=call.id,
+            deadline=deadline,
+            trace=call.trace,
+            key=call.key,
+            caller=call.caller,
+            repeatable=operation.flags.idempotent,
+        )
         if operation.context_parameter is not None:
             arguments[operation.context_parameter] = context
         serving = self._serving[call.id] = _Serving(context)
@@ -271,6 +280,10 @@ class Worker:
                 raise
         except SmolError as error:
             channel.try_send(error_message(call.id, error))
+        except MemoryError:
+            serving.context.log.exception("%s ran out of memory", call.operation)
+            exhausted = ResourceExhausted(f"{call.operation} needed more memory than its worker may use")
+            channel.try_send(error_message(call.id, exhausted))
         except BaseException as error:
             serving.context.log.exception("%s failed", call.operation)
             failure = Internal(f"{call.operation}: {type(error).__name__}: {error}")

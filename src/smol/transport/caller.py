@@ -69,6 +69,7 @@ class Caller:
         deadline_seconds: float,
         trace: str = "",
         key: str = "",
+        keep_alive_ms: int | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> Reply:
         """Call a unary operation. Raises the SmolError it answers, or DeadlineExceeded.
@@ -76,7 +77,7 @@ class Caller:
         Cancelling the task cancels the call.
         """
         future: asyncio.Future[Reply] = self._loop.create_future()
-        call_id = self._send(operation, arguments, deadline_seconds, trace, key, credit=0)
+        call_id = self._send(operation, arguments, deadline_seconds, trace, key, 0, keep_alive_ms)
         self._waiting[call_id] = future
         if on_progress is not None:
             self._progress[call_id] = on_progress
@@ -91,10 +92,17 @@ class Caller:
             self._progress.pop(call_id, None)
 
     def stream(
-        self, operation: str, arguments: Any, *, deadline_seconds: float, trace: str = "", key: str = ""
+        self,
+        operation: str,
+        arguments: Any,
+        *,
+        deadline_seconds: float,
+        trace: str = "",
+        key: str = "",
+        keep_alive_ms: int | None = None,
     ) -> Inbox[Reply]:
         """Call a streaming operation; iterate the result, and `aclose` it to stop early."""
-        call_id = self._send(operation, arguments, deadline_seconds, trace, key, credit=_STREAM_CREDIT)
+        call_id = self._send(operation, arguments, deadline_seconds, trace, key, _STREAM_CREDIT, keep_alive_ms)
         stream: Inbox[Reply] = Inbox(
             partial(self._grant, call_id), partial(self._drop, call_id, Cancel(id=call_id))
         )
@@ -155,7 +163,14 @@ class Caller:
                 _log.exception("a progress callback failed")
 
     def _send(
-        self, operation: str, arguments: Any, deadline_seconds: float, trace: str, key: str, credit: int
+        self,
+        operation: str,
+        arguments: Any,
+        deadline_seconds: float,
+        trace: str,
+        key: str,
+        credit: int,
+        keep_alive_ms: int | None,
     ) -> int:
         if not deadline_seconds > 0:
             raise DeadlineExceeded(f"no time left to call {operation}")
@@ -163,7 +178,8 @@ class Caller:
         value, headers, body = encode_payload(arguments)
         call_id = self._channel.session.next_id()
         budget_ms = max(1, round(deadline_seconds * 1000))
-        self._channel.send(Call(call_id, operation, value, headers, budget_ms, credit, trace, key), body)
+        call = Call(call_id, operation, value, headers, budget_ms, credit, trace, key, "", keep_alive_ms)
+        self._channel.send(call, body)
         self._timers[call_id] = self._loop.call_later(
             deadline_seconds + _GRACE_SECONDS, self._expire, call_id, operation
         )

@@ -17,13 +17,14 @@ from smol.engines import Array, Engine, share_one_heap
 from smol.engines.engine import TensorSpec, layout_of
 from smol.engines.onnx import OnnxEngine
 from smol.engines.torch import NetworkSpec, TorchEngine, register_network
-from smol.errors import Cancelled, FailedPrecondition, InvalidArgument, Unavailable, nearest
+from smol.errors import Cancelled, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable, nearest
 from smol.models import Model, Store, Variant, load_catalog
 from smol.models.catalog import read_labels
 from smol.vision import DEFAULT_MAX_PIXELS, Preprocessor
 
 if TYPE_CHECKING:
     from smol.sdk import Context
+    from smol.types import Json
 
 __all__ = ["ModelInfo", "Network", "Networks", "Settings", "Timing"]
 
@@ -169,34 +170,63 @@ class Networks:
     def _resolve(self, name: str | None, context: Context) -> Network:
         name = name if name is not None else self.settings.model
         if name is not None:
-            return self._load(*self._catalog.find(self._task, name), context)
+            return self._load(*self._catalog.find(self._task, name), context, ladder=":" not in name)
         failures = []
+        no_room: ResourceExhausted | None = None
         for model, variant in self._catalog.variants(self._task):
             if not self._obtainable(variant):
                 continue
             try:
-                return self._load(model, variant, context)
+                return self._load(model, variant, context, ladder=True)
             except Unavailable as error:
                 failures.append(error.message)
+            except ResourceExhausted as error:  # A smaller one may fit.
+                if "repeat" in error.details:
+                    raise
+                no_room = no_room or error
+        if no_room is not None:
+            raise no_room
         tried = "; ".join(failures) or "none is here, and none is on a public server"
         raise Unavailable(
             f"no model to {self._task} with can be had: {tried}. Set SMOL_MODEL_MIRROR to a directory "
             f"or URL that has them, or go online"
         )
 
-    def _load(self, model: Model, variant: Variant, context: Context) -> Network:
+    def _load(self, model: Model, variant: Variant, context: Context, *, ladder: bool) -> Network:
         key = f"{model.name}:{variant.name}"
         with self._guard:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:
             network = self._loaded.get(key)  # Another thread may have loaded it meanwhile.
             if network is None:
-                network = self._open(model, variant, context)
-                with self._guard:
-                    self._loaded[key] = network
-                    while len(self._loaded) > MAX_LOADED:
-                        self._loaded.pop(next(iter(self._loaded)))
+                with context.loading(model.name, self._forms(model, variant, ladder)) as chosen:
+                    variant = next(each for each in model.variant if each.name == chosen)
+                    network = self._open(model, variant, context)
+                self._keep(key, network, context)
         return network
+
+    def _keep(self, key: str, network: Network, context: Context) -> None:
+        gone = []
+        with self._guard:
+            self._loaded[key] = network
+            while len(self._loaded) > MAX_LOADED:
+                gone.append(self._loaded.pop(next(iter(self._loaded))))
+            left = {kept.model.name for kept in self._loaded.values()}
+        for name in {network.model.name for network in gone} - left:
+            context.unloaded(name)
+
+    def _forms(self, model: Model, variant: Variant, ladder: bool) -> list[dict[str, Json]]:
+        """What the governor may choose from: the variant wanted, and those below it that are here."""
+        below = model.variant[model.variant.index(variant) + 1 :] if ladder else ()
+        forms = [variant, *(each for each in below if self._store.is_present(each))]
+        threads = self.settings.threads or 1
+        return [
+            {"name": form.name, "bytes": form.reserved_bytes, "engine": self._engine_of(form), "threads": threads}
+            for form in forms
+        ]
+
+    def _engine_of(self, variant: Variant) -> str:
+        return self.settings.engine or variant.engine
 
     def _open(self, model: Model, variant: Variant, context: Context) -> Network:
         def progress(done: int, total: int) -> None:
@@ -213,7 +243,7 @@ class Networks:
         check_cancelled(context)
         threads = self.settings.threads or None
         engine: Engine
-        if (self.settings.engine or variant.engine) == "torch":
+        if self._engine_of(variant) == "torch":
             if variant.network:
                 register_embedded()
             engine = TorchEngine.load(path, network=variant.network or None, threads=threads)

@@ -10,9 +10,10 @@ import msgspec
 
 from smol import __version__
 from smol.errors import InvalidArgument
+from smol.host.allowance import Allowance
 from smol.host.bus import Bus
 from smol.host.launcher import Launcher
-from smol.host.memory import pss_bytes
+from smol.host.memory import cpu_seconds, pss_bytes
 from smol.host.registry import Registry
 from smol.host.supervisor import Supervisor
 from smol.host.worker import HostedWorker
@@ -38,7 +39,8 @@ class UnitEntry(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A process of Smol. pss_bytes: proportional share of memory; 0 where the system does not tell.
 
-    uptime_seconds: since its state changed last. ready_seconds: from start to ready.
+    uptime_seconds: since its state changed last. ready_seconds: from start to ready. calls_total: that have
+    finished since the host started. cpu_seconds: used by the process.
     """
 
     name: str
@@ -52,10 +54,17 @@ class ProcessEntry(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     uptime_seconds: float = 0.0
     ready_seconds: float = 0.0
+    calls_total: int = 0
+    cpu_seconds: float = 0.0
 
 
 class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The host itself. calls: answered or refused since it started."""
+    """The host itself. calls: answered or refused since it started.
+
+    budget_bytes: what is in force, budget_reason: why so much. guarantee: `hard` (the kernel keeps the budget),
+    `process` or `none`; kept_by: what does, missing: what would make it better. peak_bytes: the most that was
+    ever in use, 0 when the kernel does not count it.
+    """
 
     version: str
     pid: int
@@ -64,7 +73,12 @@ class HostEntry(msgspec.Struct, frozen=True, kw_only=True):
     clients: int
     calls: int
     budget_bytes: int
+    budget_reason: str
+    guarantee: str
+    kept_by: str
     pss_bytes: int
+    peak_bytes: int = 0
+    missing: str = ""
 
 
 class Lifecycle(Unit):
@@ -77,14 +91,14 @@ class Lifecycle(Unit):
         bus: Bus,
         launcher: Launcher,
         socket: str,
-        budget_bytes: int,
+        allowance: Allowance,
     ) -> None:
         self._registry = registry
         self._supervisor = supervisor
         self._bus = bus
         self._launcher = launcher
         self._socket = socket
-        self._budget_bytes = budget_bytes
+        self._allowance = allowance
         self._started = time.time()
 
     @operation(read_only=True)
@@ -122,11 +136,13 @@ class Lifecycle(Unit):
         """List the host, the zygote and all workers, with their memory."""
         entries = [
             ProcessEntry(name="host", state="ready", pid=os.getpid(), pss_bytes=pss_bytes(os.getpid()),
-                         uptime_seconds=time.time() - self._started)
+                         uptime_seconds=time.time() - self._started, calls_total=self._bus.calls_total,
+                         cpu_seconds=cpu_seconds(os.getpid()))
         ]  # fmt: skip
         zygote = self._launcher.zygote_pid
         if zygote is not None:
-            entries.append(ProcessEntry(name="zygote", state="ready", pid=zygote, pss_bytes=pss_bytes(zygote)))
+            entries.append(ProcessEntry(name="zygote", state="ready", pid=zygote, pss_bytes=pss_bytes(zygote),
+                                        cpu_seconds=cpu_seconds(zygote)))  # fmt: skip
         return entries + [_entry(worker) for _, worker in sorted(self._supervisor.workers.items())]
 
     @operation(read_only=True)
@@ -140,7 +156,12 @@ class Lifecycle(Unit):
             uptime_seconds=time.time() - self._started,
             clients=len(self._bus.clients),
             calls=self._bus.calls_total,
-            budget_bytes=self._budget_bytes,
+            budget_bytes=self._allowance.budget.bytes,
+            budget_reason=self._allowance.budget.reason,
+            guarantee=self._allowance.enforcement.guarantee,
+            kept_by=self._allowance.enforcement.means,
+            missing=self._allowance.enforcement.missing,
+            peak_bytes=self._allowance.peak_bytes,
             pss_bytes=sum(process.pss_bytes for process in processes),
         )
 
@@ -223,4 +244,6 @@ def _entry(worker: HostedWorker) -> ProcessEntry:
         crashes=worker.crashes,
         uptime_seconds=time.time() - worker.since,
         ready_seconds=worker.ready_seconds,
+        calls_total=sum(load.total for load in loads),
+        cpu_seconds=cpu_seconds(pid),
     )
