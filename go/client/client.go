@@ -72,13 +72,13 @@ func greet(ctx context.Context, stream net.Conn, where string) (*Client, error) 
 	client.conn = wire.NewConn(stream, wire.Peer, wire.DefaultLimits, (*handler)(client))
 	client.caller = caller.New(client.conn)
 	go client.conn.Run()
-	err := client.conn.Send(&wire.Hello{Protocol: wire.ProtocolVersion, Name: "go"})
-	if err == nil {
-		select {
-		case err = <-client.welcomed:
-		case <-ctx.Done():
-			err = wire.Errorf(wire.Unavailable, "the host at %s does not answer", where)
-		}
+	// If it can't be sent, the connection is over, and its end says why.
+	_ = client.conn.Send(&wire.Hello{Protocol: wire.ProtocolVersion, Name: "go"})
+	var err error
+	select {
+	case err = <-client.welcomed:
+	case <-ctx.Done():
+		err = wire.Errorf(wire.Unavailable, "the host at %s does not answer", where)
 	}
 	if err != nil {
 		client.conn.Close()

@@ -315,14 +315,14 @@ func TestAStreamIsPacedByItsReaderAndEndsWithIt(t *testing.T) {
 
 func TestACallEndsWithItsContext(t *testing.T) {
 	ctx, c, p := serveProbe(t)
-	short, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
 	err := c.Call(short, "probe.sleep", secondsIn{30}, nil)
 	if !errors.Is(err, wire.DeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	cancelled, cancel := context.WithCancel(ctx)
-	time.AfterFunc(10*time.Millisecond, cancel)
+	time.AfterFunc(100*time.Millisecond, cancel)
 	if err := c.Call(cancelled, "probe.sleep", secondsIn{30}, nil); !errors.Is(err, wire.Cancelled) {
 		t.Errorf("%v", err)
 	}
