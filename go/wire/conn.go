@@ -45,6 +45,7 @@ type Conn struct {
 	tail     []byte        // the last buffer of the queue, if more may be appended to it
 	drained  chan struct{} // closed when less than highWaterBytes wait; nil while nobody waits for it
 	hungUp   bool          // nothing more is read or sent
+	broken   bool          // nothing can be written any more
 	ended    bool          // the stream is closed
 	err      error         // why
 	released chan struct{}
@@ -264,6 +265,14 @@ func (c *Conn) endLocked() {
 	}
 }
 
+// breakLocked: the other side takes nothing more. What it said last may still be read, a reason above all.
+func (c *Conn) breakLocked() {
+	c.broken = true
+	c.queue, c.tail, c.queued = nil, nil, 0
+	c.releaseLocked()
+	_ = c.stream.SetReadDeadline(time.Now().Add(lingerSeconds * time.Second))
+}
+
 func (c *Conn) releaseLocked() {
 	if c.drained != nil && (c.queued < highWaterBytes || c.ended) {
 		close(c.drained)
@@ -272,7 +281,7 @@ func (c *Conn) releaseLocked() {
 }
 
 func (c *Conn) sendLocked(message Message, body [][]byte) error {
-	if c.hungUp || c.ended {
+	if c.hungUp || c.ended || c.broken {
 		if c.err != nil && c.err != io.EOF {
 			return Errorf(Unavailable, "the connection is closed: %v", c.err)
 		}
@@ -363,7 +372,7 @@ func (c *Conn) writeRest() {
 		_, err := buffers.WriteTo(c.stream)
 		c.mu.Lock()
 		if err != nil {
-			c.endLocked()
+			c.breakLocked()
 			break
 		}
 		if !c.ended {
