@@ -142,7 +142,7 @@ async def test_a_killed_go_worker_fails_its_call_at_once_and_is_back_for_the_nex
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(Unavailable, match=r"gopher\.sleep"):
                 await call
-            assert time.monotonic() - killed < 5
+            assert time.monotonic() - killed < 20  # Far less than it would have slept.
             assert (await _health(client))["pid"] != pid
         with pytest.raises(Unavailable, match="ended during the call"):
             await client.call("gopher.die")
