@@ -9,8 +9,14 @@ TORCH  ?= torch==2.13.0
 # Tools of the environment (uv, smol) are found by name.
 export PATH := $(abspath $(BIN)):$(PATH)
 
+# What Go compiles is kept, and shared by checks, tests and the units that tests build: the flags are the same.
+export GOCACHE     ?= $(abspath $(VENV))/go-build
+export GOFLAGS     ?= -trimpath
+export GOTOOLCHAIN ?= local
+export CGO_ENABLED ?= 0
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit e2e docs bench squeeze soak clean dev
+.PHONY: help demo test check check-go unit e2e docs bench squeeze soak box clean dev
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -19,6 +25,7 @@ demo: $(VENV)/.photos  ## start Smol, do the main job on real photos, show resul
 	@$(BIN)/python examples/demo.py $(VENV)/photos/skimage/data
 
 test: dev        ## run every test
+	@cd go && go test ./...
 	@$(BIN)/python -m pytest --cov=smol --cov-report=term:skip-covered -q
 
 unit: dev        ## run the fast tests
@@ -27,11 +34,15 @@ unit: dev        ## run the fast tests
 e2e: dev         ## run the tests that start processes
 	@$(BIN)/python -m pytest -q -m 'e2e or slow'
 
-check: dev       ## lint, types, layers
+check: dev check-go ## lint, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+check-go: dev
+	@cd go && unformatted=$$("$$(go env GOROOT)/bin/gofmt" -l .) && test -z "$$unformatted" || { echo "run gofmt -w on $$unformatted"; exit 1; }
+	@cd go && go vet ./...
 
 docs: dev        ## regenerate the pages that follow from the code
 	@$(BIN)/python docs/generate.py
@@ -45,6 +56,12 @@ squeeze: dev     ## a mixed load within ever smaller budgets, a minute for each
 soak: dev        ## the same for half an hour each, and 20,000 loads
 	@$(BIN)/python -m benchmarks.squeeze --seconds 1800
 	@$(BIN)/python -m benchmarks.memory cycles
+
+box: dev         ## build dist/smol-box, one file that serves Smol
+	@rm -rf build/box && mkdir -p build dist && cp -r go build/box
+	@$(PIP) wheel --no-deps -w build/box/cmd/smol-box/payload .
+	@cd build/box && go build -buildvcs=false -ldflags='-s -w' -o ../../dist/smol-box ./cmd/smol-box
+	@ls -l dist/smol-box
 
 dev: $(VENV)/.dev
 

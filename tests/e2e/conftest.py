@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +18,8 @@ import pytest
 
 import smol
 from smol.client import Connector
+from smol.errors import FailedPrecondition
+from smol.host.golang import FLAGS, find_toolchain, sdk_directory
 
 HERE = Path(__file__).parent
 UNITS = HERE.parent / "fixtures" / "units"
@@ -151,3 +154,47 @@ def gone() -> Callable[[int], bool]:
         return state in "ZX"
 
     return has_ended
+
+
+@pytest.fixture(scope="session")
+def go_tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the programs in Go that tests use: driver and verdict. Skips where there is no Go.
+
+    What is compiled is kept between runs, and shared with the hosts that tests start.
+    """
+    try:
+        toolchain = find_toolchain()
+    except FailedPrecondition as error:
+        pytest.skip(error.message)
+    os.environ.setdefault("GOCACHE", f"{tempfile.gettempdir()}/smol-go-build-{os.getuid()}")
+    directory = tmp_path_factory.mktemp("go")
+    environ = {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off", "GOPROXY": "off", "CGO_ENABLED": "0"}
+    subprocess.run(
+        [toolchain.go, "build", *FLAGS, "-o", f"{directory}/", "./internal/...", "./cmd/files"],
+        cwd=sdk_directory(), env=environ, check=True, capture_output=True, timeout=900,
+    )  # fmt: skip
+    return directory
+
+
+class Driver:
+    """A client in Go: each command is a process of its own that answers with JSON."""
+
+    def __init__(self, program: Path, socket_path: Path) -> None:
+        self._program = program
+        self._environ = {**os.environ, "SMOL_SOCKET": str(socket_path)}
+
+    def start(self, *arguments: object) -> subprocess.Popen[bytes]:
+        command = [str(self._program), *map(str, arguments)]
+        return subprocess.Popen(command, env=self._environ, stdout=subprocess.PIPE)
+
+    def __call__(self, *arguments: object) -> dict[str, Any]:
+        with self.start(*arguments) as process:
+            output, _ = process.communicate(timeout=120)
+        answer: dict[str, Any] = json.loads(output)
+        return answer
+
+
+@pytest.fixture
+def driver(go_tools: Path) -> Callable[[Path], Driver]:
+    """Make a client in Go for a host's socket."""
+    return lambda socket_path: Driver(go_tools / "driver", socket_path)

@@ -21,6 +21,7 @@ from smol.client import connect
 from smol.errors import SmolError
 from smol.host.discovery import Broken, discover
 from smol.host.enforcement import scope_command, try_enforcement
+from smol.host.golang import find_toolchain
 from smol.host.limits import choose_budget
 from smol.host.requirements import missing
 from smol.host.settings import locations_of
@@ -97,7 +98,7 @@ def _packages(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("ok", "packages", "all that Smol needs are installed")
     for extra, needed in extras.items():
-        if extra == "dev":
+        if extra in ("dev", "go"):  # Go is looked at below: it need not come from the extra.
             continue
         absent = missing(needed)
         if absent:
@@ -106,6 +107,15 @@ def _packages(settings: Settings) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", f"extra {extra}", "installed")
+
+
+def _golang(settings: Settings) -> Iterator[Finding]:
+    try:
+        toolchain = find_toolchain()
+    except SmolError as error:
+        yield Finding("note", "go", error.message, "only units in Go need one")
+    else:
+        yield Finding("ok", "go", f"{toolchain.version} at {toolchain.go}")
 
 
 def _places(settings: Settings) -> Iterator[Finding]:
@@ -175,4 +185,6 @@ def _host(settings: Settings) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_system, _packages, _places, _units, _models, _host)
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _system, _packages, _golang, _places, _units, _models, _host,
+)  # fmt: skip

@@ -8,79 +8,16 @@ from pathlib import Path
 import click
 
 from smol.cli.output import print_result
-from smol.cli.session import open_client
-from smol.errors import AlreadyExists, InvalidArgument
+from smol.cli.scaffold import LANGUAGES
+from smol.cli.session import current_options, open_client
+from smol.errors import AlreadyExists, InvalidArgument, NotFound
+from smol.host.golang import sdk_directory
+from smol.host.manifest import FILE_NAME
 
 __all__ = ["unit"]
 
-_MANIFEST = """\
-[unit]
-name = "{name}"
-class = "{name}:{title}"
-description = "Greets people."
-"""
-
-_CODE = '''\
-"""The unit `{name}`."""
-
-from __future__ import annotations
-
-from typing import Annotated
-
-import msgspec
-
-from smol.sdk import Unit, operation
-
-
-class Greeting(msgspec.Struct, frozen=True):
-    """What is said, and how often."""
-
-    text: str
-    times: int
-
-
-class {title}(Unit):
-    """Greets people."""
-
-    @operation(read_only=True)
-    async def greet(self, name: str, times: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1) -> Greeting:
-        """Greet somebody.
-
-        name: whom to greet.
-        times: how often.
-        """
-        return Greeting(", ".join([f"hello {{name}}"] * times), times)
-'''
-
-_TEST = '''\
-"""Run with `pytest`."""
-
-from __future__ import annotations
-
-import asyncio
-from pathlib import Path
-
-import pytest
-
-import smol
-from smol.errors import InvalidArgument
-
-from {name} import {title}
-
-HERE = Path(__file__).parent
-
-
-def test_it_greets() -> None:
-    assert asyncio.run({title}().greet("you", 2)).text == "hello you, hello you"
-
-
-def test_it_greets_through_a_host(tmp_path: Path) -> None:
-    settings = {{"SMOL_HOME": str(tmp_path), "SMOL_HOST_UNIT_DIRECTORIES": str(HERE)}}
-    with smol.local(settings) as s:
-        assert s.{name}.greet("you")["text"] == "hello you"
-        with pytest.raises(InvalidArgument):
-            s.{name}.greet("you", times=11)
-'''
+_BUILD_SECONDS = 900.0
+"""A first build in Go compiles Go's own library, too."""
 
 
 @click.group()
@@ -90,28 +27,50 @@ def unit() -> None:
 
 @unit.command()
 @click.argument("name")
+@click.option(
+    "--lang",
+    type=click.Choice(sorted(LANGUAGES)),
+    default="python",
+    show_default=True,
+    help="Language to write it in.",
+)
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), help="Where (default: ./NAME).")
-def new(name: str, directory: Path | None) -> None:
+def new(name: str, lang: str, directory: Path | None) -> None:
     """Write a small unit that works, with its manifest and a test."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
         raise InvalidArgument(f"{name!r} can't name a unit: a small letter, then small letters, digits and '_'")
     home = directory or Path(name)
     if home.exists():
         raise AlreadyExists(f"{home} is there already: choose another --directory")
+    files = LANGUAGES[lang](name)
     home.mkdir(parents=True)
-    words = {"name": name, "title": name.title().replace("_", "")}
-    for file, text in (("unit.toml", _MANIFEST), (f"{name}.py", _CODE), (f"test_{name}.py", _TEST)):
-        (home / file).write_text(text.format(**words))
+    for file, text in files.items():
+        (home / file).write_text(text)
         click.echo(f"wrote {home / file}")
     click.echo(f"\nsmol unit add {home}        # into a running host\nsmol {name} greet you")
 
 
 @unit.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("path", type=click.Path(path_type=Path))
 def add(path: Path) -> None:
-    """Load the unit in directory PATH into the running host."""
+    """Load the unit in directory PATH into the running host; one in Go is built first.
+
+    PATH may be the name of a unit that comes with Smol as source: files.
+    """
+    home = _home_of(path)
     with open_client(must_run=True) as client:
-        print_result(client.call("lifecycle.add", {"path": str(path.absolute())}))
+        client = client.within(max(current_options().within_seconds, _BUILD_SECONDS))
+        print_result(client.call("lifecycle.add", {"path": str(home.absolute())}))
+
+
+def _home_of(path: Path) -> Path:
+    """The directory of a unit that is named by its path, or comes with Smol."""
+    if path.is_dir():
+        return path
+    shipped = sdk_directory() / "cmd" / path
+    if len(path.parts) == 1 and (shipped / FILE_NAME).is_file():
+        return shipped
+    raise NotFound(f"no directory {path}, and no unit of that name comes with Smol as source")
 
 
 @unit.command()

@@ -13,7 +13,6 @@ making, checking and removing; running units is the launcher's.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -23,25 +22,26 @@ import shutil
 import site
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import smol
 from smol.errors import FailedPrecondition, InvalidArgument
 from smol.host.installer import Progress, run
+from smol.host.locks import lock_file, locked
 from smol.host.requirements import missing, normalise
 
 __all__ = ["Environments", "check"]
 
 STAMP = "smol.json"
-POLL_SECONDS = 0.1
 CHECK_SECONDS = 60.0
 MONTH_SECONDS = 30 * 86_400.0
 
 CHECK = """
 import sys
+from smol.host.locks import lock_file, locked
 from smol.host.requirements import missing
 for each in missing(sys.argv[1:]):
     print("lacks", each)
@@ -104,7 +104,7 @@ class Environments:
         if await _is_sound(home, wanted):
             return _python(home)
         self._directory.mkdir(parents=True, exist_ok=True)
-        async with _locked(home, lambda: progress(f"waiting for another process to make {home}")) as lock:
+        async with locked(home, lambda: progress(f"waiting for another process to make {home}")) as lock:
             if not await _is_sound(home, wanted):
                 await self._make(home, wanted, lacking, lock, progress)
         return _python(home)
@@ -124,10 +124,10 @@ class Environments:
         for home in sorted(self._directory.glob("*/")):
             if home.name in keep or _last_use(home) > oldest:
                 continue
-            async with _locked(home) as lock:
+            async with locked(home) as lock:
                 if lock is not None and _last_use(home) <= oldest:
                     await asyncio.to_thread(shutil.rmtree, home)
-                    _lock_file(home).unlink()
+                    lock_file(home).unlink()
                     removed.append(home)
         return removed
 
@@ -189,10 +189,6 @@ def _python(home: Path) -> Path:
     return home / "bin" / "python"
 
 
-def _lock_file(home: Path) -> Path:
-    return home.with_name(home.name + ".lock")
-
-
 def _environ(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without what would lead a foreign interpreter to this one's packages."""
     return {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
@@ -236,36 +232,3 @@ def _last_use(home: Path) -> float:
         return (home / STAMP).stat().st_mtime
     except FileNotFoundError:
         return float("-inf")
-
-
-@asynccontextmanager
-async def _locked(home: Path, waiting: Callable[[], None] | None = None) -> AsyncIterator[int | None]:
-    """Hold the environment's lock; gives its descriptor.
-
-    waiting: called once if another holds it, which is then waited for; without it, gives None instead.
-    """
-    path = _lock_file(home)
-    descriptor = _try_lock(path)
-    if descriptor is None and waiting is not None:
-        waiting()
-        # flock(2) tells nobody when it is free, and a thread blocked in it could not be cancelled.
-        while (descriptor := _try_lock(path)) is None:
-            await asyncio.sleep(POLL_SECONDS)
-    try:
-        yield descriptor
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock, or None if another does. flock(2) also parts tasks of one process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino == path.stat().st_ino:
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass  # held by another, or removed by `prune` between the two lines
-    os.close(descriptor)
-    return None

@@ -22,6 +22,7 @@ from smol.host.control.memory import Memory
 from smol.host.control.observation import Records
 from smol.host.diary import Diary
 from smol.host.environments import Environments
+from smol.host.golang import GoBuilds
 from smol.host.keeper import Keeper
 from smol.host.launcher import Launcher
 from smol.host.logs import LogHandler, Logs
@@ -92,6 +93,7 @@ class Host:
         self.workshop = Workshop(
             self.launcher,
             Environments(self.locations.data / "environments"),
+            GoBuilds(self.locations.data / "go", self.locations.cache / "go-build"),
             self.locations,
             settings,
             unit_settings,

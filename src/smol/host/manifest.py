@@ -30,7 +30,7 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit, as declared. Exactly one of `class_path` and `command` is given.
+    """One unit, as declared. Exactly one of `class_path`, `command` and `go` is given.
 
     name: of the unit; the part of `math.evaluate` before the dot.
     version: of the unit, free text.
@@ -38,6 +38,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     description: one line for people.
     class_path: the key `class`: the Python class, as `package.module:Class`.
     command: the executable and its arguments; it speaks the wire on the descriptor it inherits.
+    go: a Go package to build and execute: its directory, relative to the manifest's.
     worker: name of the process; units that give the same one share it. Default: the unit's name.
     isolation: `worker`, a process of its own.
     reserved_bytes: memory reserved before the worker starts, without models; what was measured counts later.
@@ -64,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     description: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     class_path: ClassPath | None = msgspec.field(name="class", default=None)
     command: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] = ()
+    go: Text | None = None
     worker: UnitName = ""
     isolation: Literal["worker"] = "worker"
     reserved_bytes: Size = 32 * MIB
@@ -86,9 +88,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raises ValueError for keys that contradict each other."""
-        if (self.class_path is None) == (not self.command):
-            raise ValueError("give exactly one of `class` (a Python class) and `command` (an executable)")
-        if self.command and self.requirements:
+        if [self.class_path is not None, bool(self.command), self.go is not None].count(True) != 1:
+            raise ValueError(
+                "give exactly one of `class` (a Python class), `command` (an executable) and `go` (a Go package)"
+            )
+        if self.executable and self.requirements:
             raise ValueError("`requirements` are for Python units; an executable brings its own")
         if self.name in self.needs:
             raise ValueError(f"the unit {self.name!r} cannot need itself")
@@ -96,6 +100,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"the unit {self.name!r} cannot be its own fallback")
         if not self.worker:
             msgspec.structs.force_setattr(self, "worker", self.name)
+
+    @property
+    def executable(self) -> bool:
+        """Whether it is a program of its own, rather than a Python class."""
+        return self.class_path is None
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from smol.host.cages import Cage
 from smol.host.connection import Connection
 from smol.host.environments import Environments
 from smol.host.fingerprint import fingerprint
+from smol.host.golang import GoBuilds
 from smol.host.launcher import Launcher, Process
 from smol.host.manifest import Manifest
 from smol.host.settings import HostSettings
@@ -42,6 +43,7 @@ class Workshop:
         self,
         launcher: Launcher,
         environments: Environments,
+        go_builds: GoBuilds,
         locations: Locations,
         settings: HostSettings,
         unit_settings: Mapping[str, dict[str, Any]],
@@ -50,6 +52,7 @@ class Workshop:
     ) -> None:
         self.launcher = launcher
         self.environments = environments
+        self.go_builds = go_builds
         self.locations = locations
         self.settings = settings
         self.unit_settings = unit_settings
@@ -83,34 +86,41 @@ class Workshop:
             settings=self.unit_settings.get(manifest.name, {}),
         )
 
-    async def python_for(self, name: str, requirements: Sequence[str]) -> Path | None:
-        """The interpreter of the environment that meets `requirements`; None when the base does."""
-        if not requirements:
-            return None
+    async def program_for(self, name: str, manifests: Sequence[Manifest]) -> Sequence[str]:
+        """What to execute for a worker, with its arguments; nothing when it is to be forked.
+
+        Makes the environment that its units require, or builds it from its sources. Raises FailedPrecondition
+        when it can't run here.
+        """
 
         def report(message: str) -> None:
             _log.info("environment of %s: %s", name, message)
             self.announce("host.environment", {"worker": name, "message": message})
 
-        python = await self.environments.ensure(requirements, report)
-        return None if python == Path(sys.executable) else python
+        first = manifests[0]
+        if first.go is not None:
+            return [str(await self.go_builds.ensure(first.path or Path(), first.go, report))]
+        if first.command:
+            if shutil.which(first.argv[0]) is None:
+                raise FailedPrecondition(f"no executable {first.argv[0]!r}: build or install it")
+            return first.argv
+        requirements = [requirement for manifest in manifests for requirement in manifest.requirements]
+        python = await self.environments.ensure(requirements, report) if requirements else Path(sys.executable)
+        return [] if python == Path(sys.executable) else [str(python), "-m", "smol.sdk.worker"]
 
     async def launch(
         self,
         name: str,
         manifests: Sequence[Manifest],
         handler: Handler,
-        python: Path | None,
+        argv: Sequence[str],
         cage: Cage,
         *,
         describe_only: bool = False,
     ) -> tuple[Process, Channel]:
-        """Start a process that serves `manifests`; `handler` is told what it says."""
+        """Start a process that serves `manifests`, by `program_for`; `handler` is told what it says."""
         spec = self.spec(name, manifests, describe_only=describe_only)
-        argv: Sequence[str] = manifests[0].argv
-        directory = str(manifests[0].path or "") if argv else ""
-        if python is not None:
-            argv = [str(python), "-m", "smol.sdk.worker"]
+        directory = str(manifests[0].path or "") if manifests[0].executable else ""
         process, ours = await self.launcher.launch(spec, cage, argv, directory, manifests[0].worker)
         try:
             return process, await from_socket(ours, Role.HOST, handler)
@@ -129,25 +139,22 @@ class ProcessPlan:
         self._workshop = workshop
         self._name = name
         self._manifests = manifests
-        self._python: Path | None = None
+        self._argv: Sequence[str] = ()
 
     async def prepare(self) -> None:
-        """Start what the units need; make their environment. Raises FailedPrecondition."""
+        """Start what the units need; make what they run in. Raises FailedPrecondition."""
         manifests = self._manifests()
         for manifest in manifests:
             self._workshop.running[manifest.name] = await asyncio.to_thread(self._workshop.fingerprint, manifest)
-            if manifest.argv and shutil.which(manifest.argv[0]) is None:
-                raise FailedPrecondition(f"no executable {manifest.argv[0]!r}: build or install it")
         here = {manifest.name for manifest in manifests}
         for need in dict.fromkeys(need for manifest in manifests for need in manifest.needs if need not in here):
             await self._workshop.wait_ready(need)
-        requirements = [requirement for manifest in manifests for requirement in manifest.requirements]
-        self._python = await self._workshop.python_for(self._name, requirements)
+        self._argv = await self._workshop.program_for(self._name, manifests)
 
     async def begin(self, connection: Connection, cage: Cage) -> Process | None:
         manifests = self._manifests()
         process, connection.channel = await self._workshop.launch(
-            self._name, manifests, connection, self._python, cage
+            self._name, manifests, connection, self._argv, cage
         )
         return process
 

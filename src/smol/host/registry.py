@@ -23,7 +23,7 @@ from smol.host.fingerprint import fingerprint
 from smol.host.manifest import Manifest
 from smol.host.plans import ProcessPlan, Workshop
 from smol.host.supervisor import Supervisor
-from smol.host.worker import HostedWorker
+from smol.host.worker import HostedWorker, describe_status
 from smol.protocol import Buffer
 from smol.protocol.messages import Error, Hello, Message, UnitDescription, to_error
 from smol.sdk import Unit
@@ -34,6 +34,8 @@ __all__ = ["Registry"]
 
 _log = logging.getLogger("smol.host")
 _DESCRIBE_SECONDS = 30.0
+_DYING_SECONDS = 0.5
+"""How long a worker that closed its connection has to end by itself."""
 
 
 class Registry:
@@ -189,24 +191,34 @@ class Registry:
 
     async def _ask(self, manifest: Manifest) -> UnitDescription:
         """Start the unit's code for its description alone."""
-        python = await self._workshop.python_for(manifest.name, manifest.requirements)
+        argv = await self._workshop.program_for(manifest.name, [manifest])
         listener = _Listener()
         name = f"describe-{manifest.name}"
         async with self._bus.keeper.cage_for(name, manifest.reserved_bytes, _DESCRIBE_SECONDS) as cage:
             process, channel = await self._workshop.launch(
-                manifest.name, [manifest], listener, python, cage, describe_only=True
+                manifest.name, [manifest], listener, argv, cage, describe_only=True
             )
             try:
                 async with asyncio.timeout(_DESCRIBE_SECONDS):
-                    return await listener.description
+                    description = await listener.description
             except TimeoutError:
                 raise Unavailable(
                     f"unit {manifest.name!r} did not say what it offers in {_DESCRIBE_SECONDS:.0f} s"
                 ) from None
+            except _EndedError:
+                how = describe_status(await process.end(_DYING_SECONDS))
+                raise Unavailable(f"unit {manifest.name!r} ended before it said what it offers ({how})") from None
             finally:
                 channel.abort()
                 process.assume_ended()
                 await process.end(0.0)
+        if description.name != manifest.name:
+            raise FailedPrecondition(f"it serves ['{description.name}'], its manifest says ['{manifest.name}']")
+        return description
+
+
+class _EndedError(Unavailable):
+    """A worker that was started for its description ended without it."""
 
 
 class _Listener:
@@ -225,7 +237,7 @@ class _Listener:
 
     def on_closed(self, channel: Channel, error: SmolError | None) -> None:
         if not self.description.done():
-            self.description.set_exception(error or Unavailable("it ended before it said what it offers"))
+            self.description.set_exception(error or _EndedError("it ended before it said what it offers"))
 
 
 def _read(file: Path) -> UnitDescription | None:

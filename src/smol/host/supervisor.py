@@ -192,7 +192,7 @@ class Supervisor:
         others = [service.manifest for service in self._bus.services.values()]
         others = [other for other in others if other.name != manifest.name]
         sharing = [other for other in others if other.worker == name]
-        if any(other.command for other in (manifest, *sharing)) and sharing:
+        if any(other.executable for other in (manifest, *sharing)) and sharing:
             raise InvalidArgument(
                 f"unit {manifest.name!r} can't share worker {name!r}: an executable serves its own unit only"
             )

@@ -25,7 +25,7 @@ from smol.policy.restart import RestartHistory, RestartPolicy
 from smol.protocol import PROTOCOL_VERSION
 from smol.protocol.messages import Drain, Hello, Ping, Welcome
 
-__all__ = ["HostedWorker", "PlanFor", "WorkerPlan"]
+__all__ = ["HostedWorker", "PlanFor", "WorkerPlan", "describe_status"]
 
 _log = logging.getLogger("smol.host")
 _HANG_UP_SECONDS = 0.5
@@ -406,7 +406,7 @@ class HostedWorker:
             process.assume_ended()
             patience = self._stop_timeout() if self.state is WorkerState.DRAINING else _HANG_UP_SECONDS
             status = await process.end(0.0 if how else patience)
-            how = how or self._keeper.overrun(self.name) or _describe_status(status)
+            how = how or self._keeper.overrun(self.name) or describe_status(status)
         self.process = None
         self.connection = None
         await self._leave()
@@ -497,7 +497,8 @@ def _explain(error: BaseException) -> SmolError:
     return Internal(f"it could not be started: {type(error).__name__}: {error}")
 
 
-def _describe_status(status: int | None) -> str:
+def describe_status(status: int | None) -> str:
+    """How a process ended, in words; empty if that is not known."""
     if status is None:
         return ""
     if status >= 0:

@@ -343,4 +343,5 @@ def _explain(header: bytes, error: Exception) -> UnknownMessage:
         raise InvalidArgument(f"a frame header that is not a message: {error}") from None
     if unknown.type in MESSAGE_TYPES or not unknown.type:
         raise InvalidArgument(f"a malformed {unknown.type or 'untyped'} message: {error}") from None
+    _check_text(header)
     return unknown

@@ -42,7 +42,10 @@ def test_a_message_of_a_newer_protocol_is_unknown_and_keeps_its_id() -> None:
     assert decode_message(b'{"type":"shard","id":4,"x":[]}') == UnknownMessage("shard", 4)
 
 
-@pytest.mark.parametrize("header", [b"", b"{", b"[]", b'{"id":1}', b'{"type":"call"}', b'{"type":"x","id":"1"}'])
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"{", b"[]", b'{"id":1}', b'{"type":"call"}', b'{"type":"x","id":"1"}', b'{"type":"x","y":"\xff"}'],
+)
 def test_what_is_no_message_is_refused(header: bytes) -> None:
     with pytest.raises(InvalidArgument):
         decode_message(header)

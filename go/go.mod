@@ -1,0 +1,3 @@
+module smol.local/smol
+
+go 1.24
