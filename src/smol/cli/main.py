@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "do": "smol.cli.program:do",
     "doctor": "smol.cli.doctor:doctor",
     "events": "smol.cli.call:events",
+    "key": "smol.cli.key:key",
     "models": "smol.cli.models:models",
     "program": "smol.cli.program:program",
     "ps": "smol.cli.inspect:ps",

@@ -9,14 +9,18 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from smol.cli.config import find, load
 from smol.cli.session import current_options
 from smol.cli.settings import Settings
 from smol.host.host import Host
 from smol.host.host import serve as serve_host
+from smol.host.settings import locations_of
 from smol.host.zygote import Zygote
 from smol.sdk.worker import configure_logging, new_event_loop
+from smol.units.gateway.keys import KeyFile, keys_path
+from smol.units.gateway.settings import check_exposure
 
 __all__ = ["serve"]
 
@@ -32,6 +36,11 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
     """
     options = current_options()
     settings = load(Settings, find(Path(config) if config else options.config))
+    locations = locations_of(settings.host)
+    keys = KeyFile(keys_path(locations.data))
+    check_exposure(settings.gateway, len(keys.all()))
+    gateway = msgspec.to_builtins(settings.gateway, enc_hook=str) | {"host_socket": str(locations.socket)}
+    units = {**settings.units, "gateway": gateway}
     configure_logging(settings.host.log_format, settings.host.log_level, "host")
 
     def ready(host: Host) -> None:
@@ -44,7 +53,7 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
     private_descriptors = () if ready_fd is None else (ready_fd,)
     zygote = Zygote.fork(*private_descriptors)  # Before anything that a worker should not see, or can't share.
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(serve_host(settings.host, settings.units, zygote, ready, private=private))
+        runner.run(serve_host(settings.host, units, zygote, ready, private=private))
 
 
 def _watch_input(host: Host) -> None:

@@ -79,7 +79,7 @@ class Host:
     async def start(self, *, private: bool = False) -> None:
         """Listen, and start what is to run always or has unfinished work. Raises SmolError when that can't be.
 
-        private: too short-lived to go on with unfinished work.
+        private: too short-lived to go on with unfinished work, and to listen for others.
         """
         become_subreaper()
         own_directory(self.locations.socket.parent)
@@ -94,7 +94,7 @@ class Host:
         )
         self._admit_resident("lifecycle", lifecycle)
         self.registry.discover(self.settings.unit_directories)
-        self.supervisor.start(lambda unit: not private and self._left_unfinished(unit))
+        self.supervisor.start(lambda unit: not private and self._left_unfinished(unit), services=not private)
         self._watchdog = asyncio.get_running_loop().create_task(self._feed_watchdog())
         notify(f"READY=1\nSTATUS=serving {len(self.bus.services)} units")
         _log.info("serving %d units at %s", len(self.bus.services), self.locations.socket)

@@ -26,15 +26,22 @@ class Supervisor:
         self._interval_seconds = ping_interval_seconds
         self._timeout_seconds = ping_timeout_seconds
         self._watch: asyncio.Task[None] | None = None
+        self._services = True
         self._renewing: set[asyncio.Task[None]] = set()
         self._leaving: set[HostedWorker] = set()
 
-    def start(self, unfinished: Callable[[str], bool]) -> None:
-        """Start the workers that are to run always or have a unit with `unfinished` work, and watch all."""
+    def start(self, unfinished: Callable[[str], bool], *, services: bool = True) -> None:
+        """Start the workers that are to run always or have a unit with `unfinished` work, and watch all.
+
+        services: whether to start workers that serve a face, too; a call starts them all the same.
+        """
+        self._services = services
         self._watch = asyncio.get_running_loop().create_task(self._ping())
         for name in self._order():
             worker = self.workers[name]
-            if worker.always or any(unfinished(service.manifest.name) for service in worker.services):
+            if self._starts_itself(worker) or any(
+                unfinished(service.manifest.name) for service in worker.services
+            ):
                 worker.try_demand()
 
     def admit(self, manifest: Manifest, plan_for: PlanFor) -> HostedWorker:
@@ -50,7 +57,7 @@ class Supervisor:
         if worker.state in (WorkerState.STARTING, WorkerState.READY):
             worker.ask_to_stop()  # It was started without this unit.
             self._renew(worker)
-        elif self._watch is not None and worker.always:
+        elif self._watch is not None and self._starts_itself(worker):
             worker.try_demand()
         for other in self.workers.values():
             if not other.usable and any(manifest.name in service.manifest.needs for service in other.services):
@@ -112,6 +119,10 @@ class Supervisor:
             first = [task for other, task in stopping.items() if name in needs[other]]
             stopping[name] = asyncio.get_running_loop().create_task(_stop_after(first, self.workers[name]))
         await asyncio.gather(*stopping.values(), *(worker.stop() for worker in self._leaving))
+
+    def _starts_itself(self, worker: HostedWorker) -> bool:
+        serves = any(service.manifest.kind == "service" for service in worker.services)
+        return worker.always and (self._services or not serves)
 
     def _order(self) -> list[str]:
         """Workers, each after those it needs."""
