@@ -23,8 +23,9 @@ from smol.units.gateway.settings import Address, WorkerSettings, check_exposure,
 
 __all__ = ["Gateway", "Listening"]
 
-_DRAIN_SECONDS = 0.8
-"""For answers under way when the gateway is told to end; its worker allows one second."""
+_FINISH_SECONDS = 0.4
+_FAREWELL_SECONDS = 0.4
+"""For answers under way when the gateway is told to end, and for telling the others; a worker has one second."""
 _BACKLOG = 512
 
 
@@ -91,7 +92,9 @@ class Gateway(Unit):
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             server.should_exit = True
-            await asyncio.wait([serving], timeout=_DRAIN_SECONDS)
+            await asyncio.wait([serving], timeout=_FINISH_SECONDS)
+            await self._host.close()  # What still runs ends with an error that says so.
+            await asyncio.wait([serving], timeout=_FAREWELL_SECONDS)
             raise
         finally:
             serving.cancel()
