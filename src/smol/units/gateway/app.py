@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import msgspec
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Router
 
 from smol.units.gateway.door import Door
 from smol.units.gateway.hosts import HostAccess
@@ -13,18 +14,44 @@ from smol.units.gateway.keys import KeyFile
 from smol.units.gateway.metrics import CONTENT_TYPE, Metrics
 from smol.units.gateway.openapi import document_of
 from smol.units.gateway.operations import Events, Operations
+from smol.units.gateway.paths import Path
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes
 from smol.units.gateway.settings import GatewaySettings
+from smol.units.openai.files import Files
+from smol.units.openai.routes import Faces
+from smol.units.openai.upstreams import Upstreams
 
-__all__ = ["Path", "build"]
+__all__ = ["Application"]
 
 
-def build(settings: GatewaySettings, host: HostAccess, keys: KeyFile) -> Door:
-    """The application."""
-    metrics = Metrics()
-    bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds)
-    routes: list[BaseRoute] = [
+class Application:
+    """All faces behind one door. directory: where they keep files."""
+
+    def __init__(
+        self, settings: GatewaySettings, host: HostAccess, keys: KeyFile, directory: pathlib.Path
+    ) -> None:
+        metrics = Metrics()
+        bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds)
+        upstreams = Upstreams(settings.upstreams, directory / "upstreams")
+        self._faces = Faces(host, bodies, Files(directory / "files"), upstreams)
+        router = Router(
+            [*_routes(host, bodies, metrics), *self._faces.routes()], redirect_slashes=False, default=_Nowhere()
+        )
+        self._door = Door(
+            router, keys=keys, metrics=metrics, bodies=bodies, hosts=settings.hosts, origins=settings.origins
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._door(scope, receive, send)
+
+    async def close(self) -> None:
+        """Hang up on others."""
+        await self._faces.close()
+
+
+def _routes(host: HostAccess, bodies: Bodies, metrics: Metrics) -> list[BaseRoute]:
+    return [
         Path("/v1/units/{unit}/{operation}", Operations(host, bodies, metrics), methods=["POST"]),
         Path("/v1/units/{unit}/events/{topic:path}", Events(host), methods=["GET"]),
         Path("/v1/units", _Units(host), methods=["GET"]),
@@ -34,8 +61,6 @@ def build(settings: GatewaySettings, host: HostAccess, keys: KeyFile) -> Door:
         Path("/readyz", _Ready(host), methods=["GET"]),
         Path("/metrics", _MetricsPage(host, metrics), methods=["GET"]),
     ]
-    router = Router(routes, redirect_slashes=False, default=_Nowhere())
-    return Door(router, keys=keys, metrics=metrics, bodies=bodies, hosts=settings.hosts, origins=settings.origins)
 
 
 class _Page:
@@ -96,20 +121,6 @@ class _Healthy:
 
 
 _healthy = _Healthy()
-
-
-class Path(Route):
-    """A path with its methods; another method is refused as every error is."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or raise Refusal 405."""
-        methods = self.methods or set()
-        if scope["method"] not in methods:
-            allowed = ", ".join(sorted(methods))
-            raise Refusal(
-                405, f"{scope['path']} takes {allowed}, not {scope['method']}", headers={"allow": allowed}
-            )
-        await self.app(scope, receive, send)
 
 
 class _Nowhere:

@@ -22,11 +22,12 @@ from smol.units.gateway.problems import Style, document
 from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
 from smol.units.gateway.streams import Format, Peeked, as_event, as_line, send_stream, stream_format
 
-__all__ = ["HERE_ONLY", "Events", "Operations", "check_here_only", "limit_program"]
+__all__ = ["HERE_ONLY", "PROGRAMS", "Events", "Operations", "check_here_only", "limit_program"]
 
 HERE_ONLY = frozenset({"lifecycle.add"})
 """Operations that name files of this machine: they stay with the command line."""
-_PROGRAMS = frozenset({"executor.run", "executor.submit", "executor.check"})
+PROGRAMS = frozenset({"executor.run", "executor.submit", "executor.check"})
+"""Operations that call others, which must be no more than whoever asks may call."""
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ class Operations:
         operation = await self._host.operation(unit, name)
         deadline_seconds = visit.deadline_seconds()
         arguments = read_arguments(visit, await self._bodies.read(visit, receive), operation)
-        if full in _PROGRAMS:
+        if full in PROGRAMS:
             known = [
                 f"{found.name}.{each.name}"
                 for found in await self._host.describe_all()

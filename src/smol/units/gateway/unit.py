@@ -15,7 +15,7 @@ from uvicorn import Config
 from smol.errors import FailedPrecondition
 from smol.locations import locate
 from smol.sdk import Context, Unit, operation
-from smol.units.gateway.app import build
+from smol.units.gateway.app import Application
 from smol.units.gateway.connections import BoundedServer, Bounds, bounded_protocol
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.keys import KeyFile
@@ -71,9 +71,10 @@ class Gateway(Unit):
         """Answer requests until the worker ends."""
         settings = self._settings
         assert self._host is not None
+        application = Application(settings, self._host, self._keys, context.data_dir)
         server = BoundedServer(
             Config(
-                build(settings, self._host, self._keys),
+                application,
                 http=bounded_protocol(Bounds(settings.header_seconds, settings.connections)),
                 ws="none",
                 lifespan="off",
@@ -99,6 +100,7 @@ class Gateway(Unit):
         finally:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
+            await application.close()
 
     async def close(self) -> None:
         """Give the addresses back, and hang up."""

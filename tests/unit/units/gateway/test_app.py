@@ -14,7 +14,7 @@ import pytest
 
 from smol.errors import CODES, FailedPrecondition, ResourceExhausted, SmolError
 from smol.sdk import Attachment, Context, Unit, operation
-from smol.units.gateway.app import build
+from smol.units.gateway.app import Application
 from smol.units.gateway.keys import KeyFile
 from smol.units.gateway.problems import HTTP_STATUS
 from smol.units.gateway.settings import GatewaySettings
@@ -96,9 +96,9 @@ def keys(tmp_path: Path) -> KeyFile:
 
 
 @pytest.fixture
-def made(box: Box, keys: KeyFile, fake_host: Any) -> Callable[..., Any]:
+def made(box: Box, keys: KeyFile, fake_host: Any, tmp_path: Path) -> Callable[..., Any]:
     def make(**settings: Any) -> Any:
-        return build(GatewaySettings(**settings), fake_host(box=box), keys)
+        return Application(GatewaySettings(**settings), fake_host(box=box), keys, tmp_path)
 
     return make
 
