@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import calls, footprint, vision
+from benchmarks import calls, footprint, serving, vision
 from benchmarks.report import Figure, keep, show
 
 GROUPS: Mapping[str, tuple[str, Callable[[], list[Figure]]]] = {
     "footprint": ("What Smol takes before it works", footprint.measure),
     "calls": ("Round trips of a small call, beside one hop of grpc.aio", calls.measure),
+    "serving": ("HTTP, beside a bare echo of JSON", serving.measure),
     "vision": ("Pictures, beside the bare work", vision.measure),
 }
 

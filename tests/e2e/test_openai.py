@@ -16,7 +16,7 @@ import pytest
 openai = pytest.importorskip("openai")
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-ADD = {
+ADD: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "add",
@@ -268,11 +268,13 @@ def test_an_unknown_model_and_a_long_conversation_have_their_codes(ai: Any) -> N
         ai.embeddings.create(model="smol", input="x")
 
 
-def test_completions_of_the_older_kind(ai: Any) -> None:
+def test_completions_of_the_older_kind(ai: Any, url: str) -> None:
     assert "42" in ai.completions.create(model="smol", prompt="6*7").choices[0].text
-    assert "42" in "".join(
-        c.choices[0].text for c in ai.completions.create(model="smol", prompt="6*7", stream=True)
-    )
+    # The client's own type does not know the null that stands for an end that is not there yet.
+    with openai.OpenAI(base_url=url, api_key="any", max_retries=0) as lenient:
+        chunks = list(lenient.completions.create(model="smol", prompt="6*7", stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "6*7 = 42"
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-2:] == [None, "stop"]
 
 
 def test_responses_go_on_from_one_another(ai: Any) -> None:
@@ -334,8 +336,7 @@ def test_files_are_kept_and_looked_at(ai: Any) -> None:
 
 def test_messages_of_anthropics_kind(ai: Any, url: str) -> None:
     def post(path: str, **body: Any) -> Any:
-        answer = ai._client.post(f"{url}{path}", json={"model": "smol", "max_tokens": 1000, **body})
-        return answer
+        return ai._client.post(f"{url}{path}", json={"model": "smol", "max_tokens": 1000, **body})
 
     user = {"role": "user", "content": "6*7"}
     whole = post("/messages", messages=[user]).json()
@@ -346,7 +347,7 @@ def test_messages_of_anthropics_kind(ai: Any, url: str) -> None:
     )
     events = re.findall(r"^event: (\S+)$", post("/messages", messages=[user], stream=True).text, re.MULTILINE)
     assert (events[0], events[-2], events[-1]) == ("message_start", "message_delta", "message_stop")
-    tool = {"name": "add", "input_schema": ADD["function"]["parameters"]}  # type: ignore[index]
+    tool = {"name": "add", "input_schema": ADD["function"]["parameters"]}
     called = post("/messages", messages=[{"role": "user", "content": "add 3 and 4"}], tools=[tool]).json()
     assert called["stop_reason"] == "tool_use"
     assert called["content"][0]["input"] == {"a": 3, "b": 4}
@@ -405,6 +406,7 @@ def test_a_key_limits_what_the_model_may_do(start: Any, tmp_path: Any) -> None:
                 say(ai, "remember that x is 1")
             with pytest.raises(openai.PermissionDeniedError):
                 say(ai, 'storage.put {"key": "x", "value": 1}')
-        with openai.OpenAI(base_url=url, api_key="smol_wrong", max_retries=0) as ai:
+        with openai.OpenAI(base_url=url, api_key="smol_wrong", max_retries=0) as other:
+            refused = other.chat.completions.with_raw_response
             with pytest.raises(openai.AuthenticationError):
-                say(ai, "6*7")
+                refused.create(model="smol", messages=[{"role": "user", "content": "6*7"}])

@@ -151,7 +151,7 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True
     """OpenAI's older parameters."""
 
     model: str
-    prompt: str | list[str] | list[int] | list[list[int]] = ""
+    prompt: str | list[Any] = ""
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
     n: Copies | None = 1
