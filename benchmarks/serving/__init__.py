@@ -80,7 +80,7 @@ async def _added_to_pictures(s: Any, ours: str) -> list[Figure]:
     except smol.errors.Unavailable:
         operation = "classify.image"  # The network that comes with the package.
         await s.call(operation, {"image": data})
-    head = b'--X\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    head = b'--X\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
     path = f"/v1/units/{operation.replace('.', '/')}"
     request = _request(path, head + data + b"\r\n--X--\r\n", "multipart/form-data; boundary=X")
     direct, http = [], []
@@ -153,14 +153,14 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 
 def _request(path: str, body: bytes, media_type: str = "application/json") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    fields = ["Host: localhost", f"Content-Type: {media_type}", f"Content-Length: {len(body)}"]
+    return "\r\n".join([f"POST {path} HTTP/1.1", *fields, "", ""]).encode() + body
 
 
 @contextlib.asynccontextmanager
 async def _bare(socket: str) -> AsyncIterator[str]:
     command: Sequence[str] = (sys.executable, str(Path(__file__).with_name("bare.py")), socket)
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command)  # noqa: ASYNC220  (a server beside the measurement)
     try:
         while not Path(socket).exists():
             await asyncio.sleep(0.05)

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "smol.cli.doctor:doctor",
     "events": "smol.cli.call:events",
     "key": "smol.cli.key:key",
+    "mcp": "smol.cli.mcp:mcp",
     "models": "smol.cli.models:models",
     "program": "smol.cli.program:program",
     "ps": "smol.cli.inspect:ps",

@@ -39,7 +39,8 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
     locations = locations_of(settings.host)
     keys = KeyFile(keys_path(locations.data))
     check_exposure(settings.gateway, len(keys.all()))
-    gateway = msgspec.to_builtins(settings.gateway, enc_hook=str) | {"host_socket": str(locations.socket)}
+    os.environ["SMOL_SOCKET"] = str(locations.socket)  # For workers that are also clients.
+    gateway = msgspec.to_builtins(settings.gateway, enc_hook=str)
     units = {**settings.units, "gateway": gateway}
     configure_logging(settings.host.log_format, settings.host.log_level, "host")
 

@@ -16,6 +16,7 @@ from smol.units.gateway.openapi import document_of
 from smol.units.gateway.operations import Events, Operations
 from smol.units.gateway.paths import Path
 from smol.units.gateway.problems import Refusal
+from smol.units.gateway.proxy import McpProxy
 from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes
 from smol.units.gateway.settings import GatewaySettings
 from smol.units.openai.files import Files
@@ -35,8 +36,12 @@ class Application:
         bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds)
         upstreams = Upstreams(settings.upstreams, directory / "upstreams")
         self._faces = Faces(host, bodies, Files(directory / "files"), upstreams)
+        self._mcp = McpProxy(host, bodies)
+        mcp = Path("/mcp", self._mcp, methods=["GET", "POST", "DELETE"])
         router = Router(
-            [*_routes(host, bodies, metrics), *self._faces.routes()], redirect_slashes=False, default=_Nowhere()
+            [mcp, *_routes(host, bodies, metrics), *self._faces.routes()],
+            redirect_slashes=False,
+            default=_Nowhere(),
         )
         self._door = Door(
             router, keys=keys, metrics=metrics, bodies=bodies, hosts=settings.hosts, origins=settings.origins
@@ -48,6 +53,7 @@ class Application:
     async def close(self) -> None:
         """Hang up on others."""
         await self._faces.close()
+        await self._mcp.close()
 
 
 def _routes(host: HostAccess, bodies: Bodies, metrics: Metrics) -> list[BaseRoute]:

@@ -23,7 +23,15 @@ from smol.types import Attachment, Json
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.requests import Visit, decode_json
 
-__all__ = ["data_uri", "from_data_uri", "read_arguments"]
+__all__ = [
+    "as_text_schema",
+    "data_uri",
+    "from_data_uri",
+    "holds_attachment",
+    "parse_form",
+    "read_arguments",
+    "with_attachments",
+]
 
 ARGUMENTS_PART = "arguments"
 MOST_PARTS = 512
@@ -49,8 +57,7 @@ def _from_json(body: bytes, operation: OperationDescription) -> dict[str, Any]:
     arguments = decode_json(body) if body.strip() else {}
     if not isinstance(arguments, dict):
         raise Refusal(400, f"the body must be an object of arguments, not {_kind(arguments)}")
-    properties: Mapping[str, Json] = operation.input.get("properties", {})
-    return {name: _attached(value, properties.get(name), name) for name, value in arguments.items()}
+    return with_attachments(arguments, operation)
 
 
 def _attached(value: Any, schema: Json, where: str) -> Any:
@@ -69,6 +76,33 @@ def _attached(value: Any, schema: Json, where: str) -> Any:
         )
         return {name: _attached(item, more, f"{where}.{name}") for name, item in value.items()}
     return value
+
+
+def with_attachments(arguments: Mapping[str, Any], operation: OperationDescription) -> dict[str, Any]:
+    """Arguments in which data: URIs are attachments, where the operation takes some. Raises Refusal 400."""
+    properties: Mapping[str, Json] = operation.input.get("properties", {})
+    return {name: _attached(value, properties.get(name), name) for name, value in arguments.items()}
+
+
+def as_text_schema(schema: Json) -> Json:
+    """A schema in which attachments are what JSON carries in their place: data: URIs."""
+    if isinstance(schema, list):
+        return [as_text_schema(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("x-smol-attachment"):
+        kept = {"description": schema["description"]} if "description" in schema else {}
+        return {"type": "string", "pattern": "^data:.*;base64,", "description": "bytes as a data: URI", **kept}
+    return {key: as_text_schema(item) for key, item in schema.items()}
+
+
+def holds_attachment(schema: Json) -> bool:
+    """Whether there is an attachment anywhere in a schema."""
+    if isinstance(schema, list):
+        return any(holds_attachment(item) for item in schema)
+    if not isinstance(schema, dict):
+        return False
+    return bool(schema.get("x-smol-attachment")) or any(holds_attachment(item) for item in schema.values())
 
 
 def from_data_uri(text: str, where: str) -> Attachment:

@@ -9,6 +9,7 @@ from smol import __version__
 from smol.client.arguments import takes_attachment
 from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.types import Json
+from smol.units.gateway.arguments import as_text_schema, holds_attachment
 from smol.units.gateway.problems import HTTP_STATUS
 
 __all__ = ["document_of"]
@@ -27,7 +28,6 @@ _PROBLEM = {
         "retry_after_ms": {"type": "integer"},
     },
 }
-_DATA_URI = {"type": "string", "pattern": "^data:.*;base64,", "description": "bytes as a data: URI"}
 _PROBLEM_RESPONSE = {"$ref": "#/components/responses/Problem"}
 _ERRORS = (400, 401, 403, 404, 405, 408, 409, 413, 415, 421, 429, 500, 501, 503, 504)
 
@@ -62,7 +62,7 @@ def _operation(unit: str, operation: OperationDescription, schemas: dict[str, An
     given = _adapted(operation.output, f"{unit}_{operation.name}_out", schemas)
     content: dict[str, Any] = {"application/json": {"schema": taken}}
     properties: Mapping[str, Json] = operation.input.get("properties", {})
-    if any(_mentions_attachment(schema) for schema in properties.values()):
+    if any(holds_attachment(schema) for schema in properties.values()):
         content["multipart/form-data"] = {"schema": _form(taken, properties)}
     required = bool(operation.input.get("required"))
     result: dict[str, Any] = {"description": "The result."}
@@ -94,6 +94,7 @@ def _operation(unit: str, operation: OperationDescription, schemas: dict[str, An
 
 def _adapted(schema: Json, prefix: str, schemas: dict[str, Any]) -> Json:
     """`schema` with its definitions among the document's, and attachments as this face carries them."""
+    schema = as_text_schema(schema)
     if not isinstance(schema, dict):
         return schema
     for name, definition in schema.get("$defs", {}).items():
@@ -107,25 +108,10 @@ def _rewritten(value: Json, prefix: str) -> Json:
         return [_rewritten(item, prefix) for item in value]
     if not isinstance(value, dict):
         return value
-    if value.get("x-smol-attachment"):
-        kept = {"description": value["description"]} if "description" in value else {}
-        return {**_DATA_URI, **kept}
     reference = value.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
         return {**value, "$ref": f"#/components/schemas/{prefix}_{reference.removeprefix('#/$defs/')}"}
     return {key: _rewritten(item, prefix) for key, item in value.items()}
-
-
-def _mentions_attachment(schema: Json) -> bool:
-    if takes_attachment(schema):
-        return True
-    if not isinstance(schema, dict):
-        return False
-    choices = [schema, *schema.get("anyOf", ())]
-    return any(
-        _mentions_attachment(choice[key])
-        for choice in choices for key in ("items", "additionalProperties") if key in choice
-    )  # fmt: skip
 
 
 def _form(taken: Json, properties: Mapping[str, Json]) -> Json:

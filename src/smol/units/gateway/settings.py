@@ -11,7 +11,7 @@ import msgspec
 from smol.errors import FailedPrecondition, InvalidArgument
 from smol.sizes import MIB, Size
 
-__all__ = ["Address", "GatewaySettings", "Upstream", "WorkerSettings", "check_exposure", "parse_settings"]
+__all__ = ["Address", "GatewaySettings", "Upstream", "check_exposure", "parse_settings"]
 
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -80,12 +80,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return Address.parse(self.listen)
 
 
-class WorkerSettings(GatewaySettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings as the worker is given them. host_socket: where the host listens."""
-
-    host_socket: Path | None = None
-
-
 class Address(msgspec.Struct, frozen=True):
     """Where to listen on TCP."""
 
@@ -119,10 +113,10 @@ class Address(msgspec.Struct, frozen=True):
         return f"http://{f'[{host}]' if ':' in host else host}:{port or self.port}"
 
 
-def parse_settings(table: dict[str, Any]) -> WorkerSettings:
+def parse_settings(table: dict[str, Any]) -> GatewaySettings:
     """The settings as the host hands them on. Raises InvalidArgument."""
     try:
-        return msgspec.convert(table, WorkerSettings, dec_hook=lambda kind, value: kind(value))
+        return msgspec.convert(table, GatewaySettings, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"the settings of the gateway are wrong: {error}") from None
 

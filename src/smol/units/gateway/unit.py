@@ -19,7 +19,7 @@ from smol.units.gateway.app import Application
 from smol.units.gateway.connections import BoundedServer, Bounds, bounded_protocol
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.keys import KeyFile
-from smol.units.gateway.settings import Address, WorkerSettings, check_exposure, parse_settings
+from smol.units.gateway.settings import Address, GatewaySettings, check_exposure, parse_settings
 
 __all__ = ["Gateway", "Listening"]
 
@@ -41,7 +41,7 @@ class Gateway(Unit):
     """HTTP for every operation, and the APIs and pages that are made of it."""
 
     def __init__(self) -> None:
-        self._settings = WorkerSettings()
+        self._settings = GatewaySettings()
         self._host: HostAccess | None = None
         self._keys = KeyFile(Path())
         self._sockets: list[socket.socket] = []
@@ -54,7 +54,7 @@ class Gateway(Unit):
         self._keys = KeyFile(context.data_dir / "keys.json")
         check_exposure(self._settings, len(self._keys.all()))
         settings = self._settings
-        host_socket = settings.host_socket or locate().socket
+        host_socket = locate().socket
         self._host = HostAccess(host_socket, settings.deadline_seconds, settings.stream_seconds)
         await self._host.open()
         address = settings.address
