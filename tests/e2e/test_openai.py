@@ -194,15 +194,15 @@ def test_the_choice_of_tools_is_honoured(ai: Any) -> None:
 
 
 def test_an_answer_fits_the_schema_that_was_asked_for(ai: Any) -> None:
-    schema = {"type": "object", "properties": {"result": {"type": "integer"}}, "required": ["result"],
-              "additionalProperties": False}  # fmt: skip
+    properties: dict[str, Any] = {"result": {"type": "integer"}}
+    schema = {"type": "object", "properties": properties, "required": ["result"], "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
     answer = say(ai, "convert 3000 m to km", response_format=form).choices[0].message.content
     assert set(json.loads(answer)) == {"result"}
     assert isinstance(
         json.loads(say(ai, "1+1", response_format={"type": "json_object"}).choices[0].message.content), dict
     )
-    schema["properties"]["result"]["pattern"] = "x"
+    properties["result"]["pattern"] = "x"
     with pytest.raises(openai.BadRequestError, match="pattern"):
         say(ai, "1+1", response_format=form)
 

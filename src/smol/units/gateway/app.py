@@ -22,6 +22,7 @@ from smol.units.gateway.settings import GatewaySettings
 from smol.units.openai.files import Files
 from smol.units.openai.routes import Faces
 from smol.units.openai.upstreams import Upstreams
+from smol.units.web.page import routes as web_routes
 
 __all__ = ["Application"]
 
@@ -39,7 +40,7 @@ class Application:
         self._mcp = McpProxy(host, bodies)
         mcp = Path("/mcp", self._mcp, methods=["GET", "POST", "DELETE"])
         router = Router(
-            [mcp, *_routes(host, bodies, metrics), *self._faces.routes()],
+            [mcp, *web_routes(), *_routes(host, bodies, metrics), *self._faces.routes()],
             redirect_slashes=False,
             default=_Nowhere(),
         )
