@@ -66,7 +66,7 @@ def _attached(value: Any, schema: Json, where: str) -> Any:
         return value
     if isinstance(value, str):
         return from_data_uri(value, where) if takes_attachment(schema) else value
-    choices = [schema, *schema.get("anyOf", ())]
+    choices = _choices(schema)
     if isinstance(value, list):
         items = next((choice["items"] for choice in choices if "items" in choice), None)
         return [_attached(item, items, f"{where}[{index}]") for index, item in enumerate(value)]
@@ -155,8 +155,11 @@ def _from_form(content_type: bytes, body: bytes, operation: OperationDescription
                 raise Refusal(400, f"the field {ARGUMENTS_PART!r} must be an object, not {_kind(given)}")
             arguments |= given
         else:
-            arguments[part.name] = _field(bytes(part.data), properties.get(part.name, {}))
-    arguments = {name: _placed(value, files) for name, value in arguments.items()}
+            value = _field(bytes(part.data), properties.get(part.name, {}))
+            if value is not None and not isinstance(value, list) and _is_list(properties.get(part.name, {})):
+                value = [*(arguments.get(part.name) or ()), value]
+            arguments[part.name] = value
+    arguments = _placed(with_attachments(arguments, operation), files)
     for name, attachment in named:
         schema = properties.get(name)
         if isinstance(schema, dict) and not takes_attachment(schema) and _is_list(schema):
@@ -171,12 +174,9 @@ def _field(data: bytes, schema: Json) -> Any:
         text = data.decode()
     except UnicodeDecodeError:
         raise Refusal(400, "a field of the form is not UTF-8; send bytes as a file") from None
-    kinds = (
-        {choice.get("type") for choice in (schema, *schema.get("anyOf", ()))}
-        if isinstance(schema, dict)
-        else set()
-    )
-    if "string" in kinds or "enum" in schema:
+    choices = _choices(schema)
+    kinds = {choice.get("type") for choice in choices}
+    if "string" in kinds or any("enum" in choice for choice in choices):
         return text
     try:
         return msgspec.json.decode(data)
@@ -202,8 +202,15 @@ def _refers(value: Any, attachment: Attachment) -> bool:
     return value is attachment
 
 
+def _choices(schema: Json) -> list[dict[str, Json]]:
+    """A schema and those of which it allows any; a schema may also be just true."""
+    if not isinstance(schema, dict):
+        return []
+    return [choice for choice in (schema, *schema.get("anyOf", ())) if isinstance(choice, dict)]
+
+
 def _is_list(schema: Json) -> bool:
-    return any(choice.get("type") == "array" for choice in (schema, *schema.get("anyOf", ())))
+    return any(choice.get("type") == "array" for choice in _choices(schema))
 
 
 def _kind(value: Any) -> str:

@@ -69,8 +69,8 @@ def _operation(unit: str, operation: OperationDescription, schemas: dict[str, An
     if operation.streaming:
         result["description"] = "The items, as server-sent events or, if asked for by Accept, as lines of JSON."
         result["content"] = {
-            "text/event-stream": {"schema": {"type": "string"}},
-            "application/x-ndjson": {"schema": {"type": "string"}},
+            "text/event-stream": {},
+            "application/x-ndjson": {},
         }
     elif operation.output.get("x-smol-attachment"):
         result["content"] = {"*/*": {}}

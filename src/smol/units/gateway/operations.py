@@ -143,7 +143,9 @@ def limit_program(key: Key | None, arguments: Mapping[str, Any], operations: Ite
     """
     covered = key.allow if key is not None else ("*",)
     wanted = arguments.get("allowed")
-    patterns = [pattern for pattern in wanted if isinstance(pattern, str)] if isinstance(wanted, list) else covered
+    if wanted is not None and not (isinstance(wanted, list) and all(isinstance(each, str) for each in wanted)):
+        return dict(arguments)  # The unit refuses it, and says why.
+    patterns = covered if wanted is None else wanted
     for pattern in patterns:
         plain = not any(sign in pattern for sign in "*?[")
         if not ("*" in covered or pattern in covered or (plain and key is not None and key.allows(pattern))):

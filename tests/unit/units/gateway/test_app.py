@@ -215,6 +215,14 @@ def test_a_text_field_of_a_form_stays_text(run: Any) -> None:
     assert run("/v1/units/box/double", body, headers=headers).json == 4
 
 
+def test_a_field_that_comes_several_times_is_a_list(run: Any) -> None:
+    one, three = (base64.b64encode(data).decode() for data in (b"1", b"333"))
+    body, headers = form(
+        ("files", None, f"data:a/b;base64,{one}".encode()), ("files", None, f"data:a/b;base64,{three}".encode())
+    )
+    assert run("/v1/units/box/measure", body, headers=headers).json["sizes"] == [1, 3]
+
+
 @pytest.mark.parametrize("body", [b"", b"--XX\r\n", b"nonsense", b"--XX\r\n\r\nno name\r\n--XX--\r\n"])
 def test_a_broken_form_is_refused(run: Any, body: bytes) -> None:
     headers = {"content-type": "multipart/form-data; boundary=XX"}

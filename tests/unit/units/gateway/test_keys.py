@@ -70,3 +70,8 @@ def test_no_program_over_http_may_add_units(keys: KeyFile) -> None:
     assert limit_program(None, {}, known)["allowed"] == ["lifecycle.units", "math.evaluate"]
     assert limit_program(None, {"allowed": ["life*"]}, known)["allowed"] == ["lifecycle.units"]
     assert limit_program(None, {"allowed": ["lifecycle.add"]}, known)["allowed"] == []
+
+
+def test_what_is_no_list_of_patterns_is_left_to_the_unit_to_refuse() -> None:
+    for wrong in ([None], "math.*", {"a": 1}):
+        assert limit_program(None, {"allowed": wrong}, ["math.evaluate"]) == {"allowed": wrong}
