@@ -40,7 +40,7 @@ class Application:
         self._mcp = McpProxy(host, bodies)
         mcp = Path("/mcp", self._mcp, methods=["GET", "POST", "DELETE"])
         router = Router(
-            [mcp, *web_routes(), *_routes(host, bodies, metrics), *self._faces.routes()],
+            [*_routes(host, bodies, metrics), *self._faces.routes(), mcp, *web_routes()],
             redirect_slashes=False,
             default=_Nowhere(),
         )
