@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import smol
+from smol.errors import Unavailable
 
 TWO_LENGTHS = (
     b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -199,6 +200,13 @@ def test_an_open_address_without_a_key_keeps_the_host_from_starting(tmp_path: Pa
     )
     assert run.returncode == 5
     assert "smol key create" in run.stderr
+
+
+def test_a_private_host_does_its_work_whatever_the_gateway_would_listen_at(start: Any) -> None:
+    with start(SMOL_GATEWAY_LISTEN="0.0.0.0:0") as client:
+        assert client.math.evaluate("6*7")["exact"] == "42"
+        with pytest.raises(Unavailable, match="smol key create"):
+            client.gateway.address()
 
 
 def test_an_address_that_is_taken_is_named_and_the_host_serves_on(serve: Any) -> None:

@@ -37,8 +37,8 @@ def serve(private: bool, ready_fd: int | None, config: str | None) -> None:
     options = current_options()
     settings = load(Settings, find(Path(config) if config else options.config))
     locations = locations_of(settings.host)
-    keys = KeyFile(keys_path(locations.data))
-    check_exposure(settings.gateway, len(keys.all()))
+    if not private:
+        check_exposure(settings.gateway, len(KeyFile(keys_path(locations.data)).all()))
     os.environ["SMOL_SOCKET"] = str(locations.socket)  # For workers that are also clients.
     gateway = msgspec.to_builtins(settings.gateway, enc_hook=str)
     units = {**settings.units, "gateway": gateway}
