@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import calls, footprint, golang, linalg, memory, vision
+from benchmarks import calls, footprint, golang, linalg, memory, serving, vision
 from benchmarks.report import Figure, keep, show
 
 GROUPS: Mapping[str, tuple[str, Callable[[], list[Figure]]]] = {
@@ -14,6 +14,7 @@ GROUPS: Mapping[str, tuple[str, Callable[[], list[Figure]]]] = {
     "memory": ("The governor: what it costs, and what it keeps from whom", memory.measure),
     "linalg": ("Linear algebra: numpy over PyTorch, both on the CPU", linalg.measure),
     "golang": ("Go beside Python, through one host", golang.measure),
+    "serving": ("HTTP, beside a bare echo of JSON", serving.measure),
     "vision": ("Pictures, beside the bare work", vision.measure),
 }
 

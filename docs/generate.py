@@ -11,6 +11,7 @@ from smol.cli.example import render
 from smol.cli.settings import Settings
 from smol.errors import CODES
 from smol.protocol.messages import OperationDescription, UnitDescription
+from smol.units.gateway.problems import HTTP_STATUS
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -96,14 +97,16 @@ def errors_page() -> str:
     lines = [
         "# Status codes",
         "",
-        "Written by `make docs`. A code is gRPC's canonical name; the exit status is that of `smol`.",
+        "Written by `make docs`. A code is gRPC's canonical name; the HTTP status is that of the gateway,"
+        " the exit status that of `smol`.",
         "",
-        "| code | Python class | exit status | worth another try |",
-        "|---|---|---|---|",
+        "| code | Python class | HTTP status | exit status | worth another try |",
+        "|---|---|---|---|---|",
     ]
     for code, kind in sorted(CODES.items()):
         again = "yes" if kind.retryable else "no"
-        lines.append(f"| `{code}` | `smol.errors.{kind.__name__}` | {EXIT_STATUS[code]} | {again} |")
+        statuses = f"{HTTP_STATUS[code]} | {EXIT_STATUS[code]}"
+        lines.append(f"| `{code}` | `smol.errors.{kind.__name__}` | {statuses} | {again} |")
     return "\n".join(lines) + "\n"
 
 

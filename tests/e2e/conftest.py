@@ -24,6 +24,9 @@ from smol.host.golang import FLAGS, find_toolchain, sdk_directory
 HERE = Path(__file__).parent
 UNITS = HERE.parent / "fixtures" / "units"
 
+HTTP = {"SMOL_GATEWAY_LISTEN": "127.0.0.1:0"}
+"""A port for each host of its own."""
+
 Start: TypeAlias = Callable[..., Connector]
 
 
@@ -39,7 +42,12 @@ def start(tmp_path: Path) -> Start:
 
     def start_host(**settings: str) -> Connector:
         return smol.local(
-            {"SMOL_HOST_UNIT_DIRECTORIES": str(UNITS), "SMOL_HOME": str(tmp_path / "home"), **settings}
+            {
+                "SMOL_HOST_UNIT_DIRECTORIES": str(UNITS),
+                "SMOL_HOME": str(tmp_path / "home"),
+                **HTTP,
+                **settings,
+            }
         )
 
     return start_host
@@ -76,6 +84,7 @@ def serve(tmp_path: Path) -> Serve:
             **os.environ,
             "SMOL_HOME": str(home),
             "SMOL_SOCKET": str(home / "s"),
+            **HTTP,
             "SMOL_HOST_UNIT_DIRECTORIES": str(UNITS),
             **settings,
         }

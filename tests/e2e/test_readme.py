@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,8 +30,17 @@ def desk(tmp_path: Path, shared: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "SMOL_HOME": str(tmp_path / "home"),
         "SMOL_MODEL_MIRROR": str(shared / "models"),
+        "SMOL_GATEWAY_LISTEN": f"127.0.0.1:{free_port()}",
     }
     yield tmp_path, variables
+
+
+def free_port() -> int:
+    """A port that nobody has now: other hosts may run on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def commands(page: str) -> list[str]:
@@ -52,7 +62,8 @@ def test_the_commands_of_a_page_work(page: str, desk: tuple[Path, dict[str, str]
     host = subprocess.Popen(["smol", "serve"], cwd=directory, env=variables, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(directory / "home" / "run" / "smol.sock")
-        for command in commands(page):
+        for line in commands(page):
+            command = line.replace("localhost:2048", variables["SMOL_GATEWAY_LISTEN"])
             done = subprocess.run(
                 ["bash", "-c", command], cwd=directory, env=variables, capture_output=True, text=True, timeout=60
             )

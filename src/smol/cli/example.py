@@ -30,6 +30,18 @@ HEADER = """\
 """
 
 
+FREE_FORM = {
+    ("units",): ("detect", "threads = 2"),
+    ("gateway", "upstreams"): (
+        "example",
+        'url = "https://api.example.com/v1"',
+        'models = ["example-*"]',
+        'key_variable = "EXAMPLE_API_KEY"',
+    ),
+}
+"""What an example of each table of tables holds: the name of one, and its entries."""
+
+
 def render(kind: type[msgspec.Struct]) -> str:
     """The example file: valid as it stands, and with every `# key = value` line uncommented."""
     lines = [HEADER.rstrip()]
@@ -38,7 +50,9 @@ def render(kind: type[msgspec.Struct]) -> str:
     section: tuple[str, ...] = ()
     for setting in list_settings(kind):
         if setting.free_form:
-            lines += ["", *_doc(setting), f"# [{'.'.join(setting.keys)}.detect]", "# threads = 2"]
+            name, *entries = FREE_FORM[setting.keys]
+            lines += ["", *_doc(setting), f"# [{'.'.join((*setting.keys, name))}]"]
+            lines += [f"# {entry}" for entry in entries]
             continue
         if setting.keys[:-1] != section:
             section = setting.keys[:-1]

@@ -29,6 +29,8 @@ COMMANDS: Mapping[str, str] = {
     "events": "smol.cli.call:events",
     "graph": "smol.cli.lifecycle:graph",
     "logs": "smol.cli.lifecycle:logs",
+    "key": "smol.cli.key:key",
+    "mcp": "smol.cli.mcp:mcp",
     "models": "smol.cli.models:models",
     "program": "smol.cli.program:program",
     "ps": "smol.cli.inspect:ps",

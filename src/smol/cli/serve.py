@@ -7,8 +7,10 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from smol.cli.config import find, load
 from smol.cli.session import current_options
@@ -17,8 +19,11 @@ from smol.host.allowance import Allowance
 from smol.host.enforcement import scope_command
 from smol.host.host import Host
 from smol.host.host import serve as serve_host
+from smol.host.settings import locations_of
 from smol.host.zygote import Zygote
 from smol.sdk.worker import configure_logging, new_event_loop
+from smol.units.gateway.keys import KeyFile, keys_path
+from smol.units.gateway.settings import check_exposure
 
 __all__ = ["serve"]
 
@@ -35,6 +40,10 @@ def serve(private: bool, ready_fd: int | None, config: str | None, scoped: bool)
     """
     options = current_options()
     settings = load(Settings, find(Path(config) if config else options.config))
+    locations = locations_of(settings.host)
+    if not private:
+        check_exposure(settings.gateway, len(KeyFile(keys_path(locations.data)).all()))
+    os.environ["SMOL_SOCKET"] = str(locations.socket)  # For workers that are also clients.
     configure_logging(settings.host.log_format, settings.host.log_level, "host")
 
     def ready(host: Host) -> None:
@@ -54,14 +63,21 @@ def serve(private: bool, ready_fd: int | None, config: str | None, scoped: bool)
                 serve_host(
                     settings.host,
                     settings.memory,
-                    settings.units,
+                    _unit_settings(settings),
                     allowance,
                     zygote,
                     ready,
                     private=private,
-                    reread=lambda: load(Settings, find(Path(config) if config else options.config)).units,
+                    reread=lambda: _unit_settings(
+                        load(Settings, find(Path(config) if config else options.config))
+                    ),
                 )
             )
+
+
+def _unit_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The table of each unit; the gateway's is one of its own."""
+    return {**settings.units, "gateway": msgspec.to_builtins(settings.gateway, enc_hook=str)}
 
 
 def _move_into_scope() -> None:

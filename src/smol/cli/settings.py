@@ -15,6 +15,7 @@ import msgspec
 from smol import tables
 from smol.host.settings import HostSettings, MemorySettings
 from smol.types import Json
+from smol.units.gateway.settings import GatewaySettings
 
 __all__ = ["Setting", "Settings", "documented", "list_settings"]
 
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: HostSettings = HostSettings()
     memory: MemorySettings = MemorySettings()
+    gateway: GatewaySettings = GatewaySettings()
     units: dict[str, dict[str, Json]] = msgspec.field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ from smol.errors import InvalidArgument, NotFound, SmolError, Unavailable, neare
 from smol.protocol import PROTOCOL_VERSION, Buffer, decode_payload
 from smol.protocol.messages import Hello, Message, OperationDescription, UnitDescription, Welcome
 from smol.transport import Caller, Channel, connect
+from smol.transport.inbox import Inbox, Reply
 from smol.types import Json
 
 __all__ = ["Client", "Event", "OperationProxy", "UnitProxy"]
@@ -66,6 +67,11 @@ class Client:
             raise
         return client
 
+    @property
+    def connected(self) -> bool:
+        """Whether calls can be made."""
+        return self._channel is not None and not self._channel.closing
+
     def within(self, seconds: float) -> Client:
         """The same connection, with another deadline for each call."""
         other = object.__new__(type(self))
@@ -90,33 +96,56 @@ class Client:
         arguments: Mapping[str, Any] | None = None,
         *,
         key: str = "",
+        trace: str = "",
         on_progress: Callable[[float, str], None] | None = None,
     ) -> Json:
         """Call an operation. Returns its result as plain JSON types, with `Attachment` for attachments.
 
-        key: idempotency key. Raises the SmolError that the operation answers.
+        key: idempotency key. trace: W3C traceparent. Raises the SmolError that the operation answers.
         """
-        reply = await self._connected().call(
+        reply = await self.reply(operation, arguments, key=key, trace=trace, on_progress=on_progress)
+        return decode_payload(reply.value, reply.attachments)
+
+    async def reply(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        key: str = "",
+        trace: str = "",
+        on_progress: Callable[[float, str], None] | None = None,
+    ) -> Reply:
+        """`call`, with the result's JSON as it came, for those who only hand it on."""
+        return await self._connected().call(
             operation,
             _ready(arguments),
             deadline_seconds=self._within_seconds,
             key=key,
+            trace=trace,
             keep_alive_ms=self._keep_alive_ms,
             on_progress=on_progress,
         )
-        return decode_payload(reply.value, reply.attachments)
 
-    async def stream(self, operation: str, arguments: Mapping[str, Any] | None = None) -> AsyncGenerator[Json]:
+    async def stream(
+        self, operation: str, arguments: Mapping[str, Any] | None = None, *, trace: str = ""
+    ) -> AsyncGenerator[Json]:
         """Call a streaming operation and iterate over its items."""
-        caller = self._connected()
-        async with caller.stream(
+        async with self.replies(operation, arguments, trace=trace) as items:
+            async for item in items:
+                yield decode_payload(item.value, item.attachments)
+
+    def replies(
+        self, operation: str, arguments: Mapping[str, Any] | None = None, *, key: str = "", trace: str = ""
+    ) -> Inbox[Reply]:
+        """`stream`, with the JSON of the items as it came. To be closed."""
+        return self._connected().stream(
             operation,
             _ready(arguments),
             deadline_seconds=self._within_seconds,
+            key=key,
+            trace=trace,
             keep_alive_ms=self._keep_alive_ms,
-        ) as items:
-            async for item in items:
-                yield decode_payload(item.value, item.attachments)
+        )
 
     async def events(self, topic: str) -> AsyncGenerator[Event]:
         """Follow the events of a topic; `*` at its end stands for any rest."""

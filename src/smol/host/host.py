@@ -119,7 +119,7 @@ class Host:
     async def start(self, *, private: bool = False) -> None:
         """Listen, and start what is to run always or has unfinished work. Raises SmolError when that can't be.
 
-        private: too short-lived to go on with unfinished work.
+        private: too short-lived to go on with unfinished work, and to listen for others.
         """
         become_subreaper()
         own_directory(self.locations.socket.parent)
@@ -145,7 +145,7 @@ class Host:
         if self.switches.problem:
             _log.warning("%s", self.switches.problem)
         self.keeper.start()
-        self.supervisor.start(lambda unit: not private and self._left_unfinished(unit))
+        self.supervisor.start(lambda unit: not private and self._left_unfinished(unit), services=not private)
         self._watchdog = asyncio.get_running_loop().create_task(self._feed_watchdog())
         self.boot.mark("start")
         self.boot.serving()

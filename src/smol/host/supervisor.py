@@ -39,6 +39,7 @@ class Supervisor:
         self._interval_seconds = ping_interval_seconds
         self._timeout_seconds = ping_timeout_seconds
         self._watch: asyncio.Task[None] | None = None
+        self._services = True
         self._renewing: set[asyncio.Task[None]] = set()
         self._leaving: set[HostedWorker] = set()
 
@@ -47,13 +48,17 @@ class Supervisor:
         """The names of all units."""
         return self._bus.services.keys()
 
-    def start(self, unfinished: Callable[[str], bool]) -> None:
-        """Start the workers that are to run always or have a unit with `unfinished` work, and watch all."""
+    def start(self, unfinished: Callable[[str], bool], *, services: bool = True) -> None:
+        """Start the workers that are to run always or have a unit with `unfinished` work, and watch all.
+
+        services: whether to start workers that serve a face, too; a call starts them all the same.
+        """
+        self._services = services
         self._watch = asyncio.get_running_loop().create_task(self._ping())
         for name in self._order():
             worker = self.workers[name]
             left = any(unfinished(service.manifest.name) for service in worker.services)
-            if worker.always or self._warm(worker) or left:
+            if self._starts_itself(worker) or self._warm(worker) or left:
                 worker.try_demand()
 
     def admit(self, manifest: Manifest, plan_for: PlanFor) -> HostedWorker:
@@ -70,7 +75,7 @@ class Supervisor:
         if worker.state in (WorkerState.STARTING, WorkerState.READY):
             worker.ask_to_stop()  # It was started without this unit.
             self._renew(worker)
-        elif self._watch is not None and worker.always:
+        elif self._watch is not None and self._starts_itself(worker):
             worker.try_demand()
         self._give_hope(manifest.name)
         return worker
@@ -78,7 +83,7 @@ class Supervisor:
     def revive(self, worker: HostedWorker) -> None:
         """A worker may run again: give it and those that need it a new chance, and start what runs always."""
         worker.reset()
-        if self._watch is not None and worker.always:
+        if self._watch is not None and self._starts_itself(worker):
             worker.try_demand()
         for service in worker.services:
             self._give_hope(service.manifest.name)
@@ -181,6 +186,10 @@ class Supervisor:
                 idle_seconds=max(idle),
             )
         )
+
+    def _starts_itself(self, worker: HostedWorker) -> bool:
+        serves = any(service.manifest.kind == "service" for service in worker.services)
+        return worker.always and (self._services or not serves)
 
     def _order(self) -> list[str]:
         """Workers, each after those it needs."""

@@ -167,6 +167,9 @@ class Worker:
     async def _run_service(self, name: str, unit: Unit, environment: Environment) -> None:
         try:
             await unit.serve(Context(environment))
+        except SmolError as error:
+            self._failure = error
+            self._finished.set()
         except Exception as error:
             environment.log.exception("serve failed")
             self._failure = Internal(f"unit {name!r} stopped serving: {type(error).__name__}: {error}")

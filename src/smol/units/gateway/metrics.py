@@ -1,0 +1,80 @@
+"""What is counted, in Prometheus's text format: requests here, workers and memory at the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from smol.errors import SmolError
+from smol.units.gateway.hosts import HostAccess
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """One registry of its own, so that nothing but what is documented appears."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter("smol_http_requests", "HTTP requests by status.", ["status"], registry=registry)
+        self.in_flight = Gauge("smol_http_in_flight", "HTTP requests being answered.", registry=registry)
+        self.seconds = Histogram(
+            "smol_call_seconds",
+            "Calls of operations over HTTP.",
+            ["operation"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.errors = Counter(
+            "smol_call_errors", "Calls that failed, by status code.", ["operation", "code"], registry=registry
+        )
+        self.calls = Gauge("smol_host_calls", "Calls that the host has taken since it started.", registry=registry)
+        self.clients = Gauge("smol_host_clients", "Connections to the host.", registry=registry)
+        self.budget = Gauge("smol_budget_bytes", "The memory budget.", registry=registry)
+        self.measured = Gauge("smol_memory_bytes", "Memory measured of all processes (PSS).", registry=registry)
+        worker = ["worker"]
+        self.worker_bytes = Gauge(
+            "smol_worker_memory_bytes", "Memory measured of a worker (PSS).", worker, registry=registry
+        )
+        self.worker_ready = Gauge(
+            "smol_worker_ready", "1 for a worker that takes calls.", worker, registry=registry
+        )
+        self.worker_running = Gauge("smol_worker_calls", "Calls that run in a worker.", worker, registry=registry)
+        self.worker_waiting = Gauge(
+            "smol_worker_waiting", "Calls that wait for a worker.", worker, registry=registry
+        )
+        self.worker_starts = Gauge("smol_worker_starts", "Starts of a worker.", worker, registry=registry)
+        self.worker_crashes = Gauge("smol_worker_crashes", "Crashes of a worker.", worker, registry=registry)
+
+    def called(self, operation: str, seconds: float, error: SmolError | None = None) -> None:
+        """A call of an operation that is there ended; labels come from the registry, never from a caller."""
+        self.seconds.labels(operation).observe(seconds)
+        if error is not None:
+            self.errors.labels(operation, error.code).inc()
+
+    async def render(self, host: HostAccess) -> bytes:
+        """All of it, with the host as it is now."""
+        status: dict[str, Any] = await host.call("lifecycle.status")
+        self.calls.set(status["calls"])
+        self.clients.set(status["clients"])
+        self.budget.set(status["budget_bytes"])
+        self.measured.set(status["pss_bytes"])
+        workers: list[dict[str, Any]] = await host.call("lifecycle.processes")
+        by_name = {
+            self.worker_bytes: "pss_bytes",
+            self.worker_running: "calls",
+            self.worker_waiting: "waiting",
+            self.worker_starts: "starts",
+            self.worker_crashes: "crashes",
+        }
+        for gauge in (*by_name, self.worker_ready):
+            gauge.clear()
+        for entry in workers:
+            for gauge, name in by_name.items():
+                gauge.labels(entry["name"]).set(entry.get(name, 0))
+            self.worker_ready.labels(entry["name"]).set(entry["state"] == "ready")
+        return generate_latest(self._registry)

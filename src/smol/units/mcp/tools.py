@@ -1,0 +1,109 @@
+"""Which operations are tools, what they look like, and their answers as content. Knows nothing of the SDK."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from smol.protocol.messages import OperationDescription, UnitDescription
+from smol.types import Attachment, Json
+from smol.units.gateway.arguments import as_text_schema, holds_attachment
+from smol.units.gateway.operations import HERE_ONLY
+
+__all__ = ["LARGEST_TEXT", "McpSettings", "Offer", "content_of", "is_covered", "offers"]
+
+LARGEST_TEXT = 400_000
+_FACES = frozenset({"gateway", "mcp"})
+
+
+class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[units.mcp]` of smol.toml.
+
+    allow: patterns of operations that are tools beside those that only read, as `storage.put`.
+    deny: patterns of operations that are none, whatever else is said.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation as a tool. wrapped: its result is put into an object, as `result`."""
+
+    name: str
+    operation: str
+    described: OperationDescription
+    input_schema: dict[str, Json]
+    output_schema: dict[str, Json] | None
+    wrapped: bool
+
+
+def offers(
+    units: Iterable[UnitDescription], settings: McpSettings, key_allows: Sequence[str] = ("*",)
+) -> dict[str, Offer]:
+    """Tools by name, in the order of their names. key_allows: what the client's key covers."""
+    found = {}
+    for unit in units:
+        for operation in unit.operations:
+            full = f"{unit.name}.{operation.name}"
+            wanted = operation.read_only or is_covered(full, settings.allow)
+            excluded = (
+                operation.streaming or unit.name in _FACES or full in HERE_ONLY or is_covered(full, settings.deny)
+            )
+            if wanted and not excluded and is_covered(full, key_allows):
+                offer = _offer(full, operation)
+                found[offer.name] = offer
+    return dict(sorted(found.items()))
+
+
+def is_covered(operation: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns stands for an operation."""
+    return any(fnmatchcase(operation, pattern) for pattern in patterns)
+
+
+def _offer(full: str, operation: OperationDescription) -> Offer:
+    taken = as_text_schema(operation.input) or {}
+    given = None if holds_attachment(operation.output) else operation.output
+    wrapped = given is not None and given.get("type") != "object"
+    if given is not None and wrapped:
+        definitions = {"$defs": given["$defs"]} if "$defs" in given else {}
+        inner = {key: value for key, value in given.items() if key != "$defs"}
+        given = {"type": "object", "properties": {"result": inner}, "required": ["result"], **definitions}
+    return Offer(
+        name=full.replace(".", "_"),
+        operation=full,
+        described=operation,
+        input_schema={"type": "object", "properties": {}, **taken},
+        output_schema=given,
+        wrapped=wrapped,
+    )
+
+
+def content_of(offer: Offer, value: Json) -> tuple[list[dict[str, Any]], Json]:
+    """An answer as content for people, and as structured content where the tool has a schema for it."""
+    blobs: list[dict[str, Any]] = []
+    text = msgspec.json.encode(_without_bytes(value, blobs)).decode()
+    if len(text) > LARGEST_TEXT:
+        text = f"{text[:LARGEST_TEXT]}… (the answer has {len(text)} characters: ask for less)"
+        return [{"type": "text", "text": text}, *blobs], None
+    structured = None
+    if offer.output_schema is not None:
+        structured = {"result": value} if offer.wrapped else value
+    return [{"type": "text", "text": text}, *blobs], structured
+
+
+def _without_bytes(value: Json, blobs: list[dict[str, Any]]) -> Json:
+    if isinstance(value, Attachment):
+        if value.media_type.startswith("image/"):
+            data = base64.b64encode(value.data).decode()
+            blobs.append({"type": "image", "data": data, "mimeType": value.media_type})
+        return f"{len(value)} bytes of {value.media_type}"
+    if isinstance(value, Mapping):
+        return {name: _without_bytes(item, blobs) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_bytes(item, blobs) for item in value]
+    return value

@@ -1,0 +1,359 @@
+"""The paths of OpenAI's and Anthropic's APIs, and who answers them: the model `smol`, or a provider."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from starlette.routing import BaseRoute
+
+from smol.errors import SmolError
+from smol.types import Attachment, Json
+from smol.units.gateway.arguments import parse_form
+from smol.units.gateway.hosts import HostAccess
+from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
+from smol.units.gateway.paths import Path
+from smol.units.gateway.problems import Refusal, Style, document
+from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
+from smol.units.gateway.streams import Peeked, as_event, send_stream
+from smol.units.openai import chat, messages, responses
+from smol.units.openai.conversation import Answer, Ask
+from smol.units.openai.files import Files
+from smol.units.openai.model import MODEL, answer
+from smol.units.openai.reading import decode_request
+from smol.units.openai.upstreams import Provider, Upstreams
+
+__all__ = ["Faces"]
+
+_STARTED = int(time.time())
+_MODEL_METHODS = ["GET"]
+
+
+class _Named(msgspec.Struct):
+    model: str
+    stream: bool | None = False
+
+
+class Faces:
+    """Everything below `/v1/` that is not ours by name."""
+
+    def __init__(self, host: HostAccess, bodies: Bodies, files: Files, upstreams: Upstreams) -> None:
+        self._host = host
+        self._bodies = bodies
+        self._files = files
+        self._upstreams = upstreams
+        self._responses = responses.Responses()
+
+    def routes(self) -> list[BaseRoute]:
+        """Where what is answered."""
+        posts = {
+            "/v1/chat/completions": self._chat,
+            "/v1/completions": self._completions,
+            "/v1/responses": self._respond,
+            "/v1/embeddings": self._embeddings,
+            "/v1/messages": self._message,
+            "/v1/messages/count_tokens": self._count_tokens,
+        }
+        return [
+            *(Path(path, _Endpoint(self._model(path, smol)), methods=["POST"]) for path, smol in posts.items()),
+            Path("/v1/models", _Endpoint(self._models), methods=_MODEL_METHODS),
+            Path("/v1/models/{model:path}", _Endpoint(self._one_model), methods=_MODEL_METHODS),
+            Path("/v1/responses/{id}", _Endpoint(self._kept_response), methods=["GET", "DELETE"]),
+            Path("/v1/files", _Endpoint(self._all_files), methods=["GET", "POST"]),
+            Path("/v1/files/{id}", _Endpoint(self._one_file), methods=["GET", "DELETE"]),
+            Path("/v1/files/{id}/content", _Endpoint(self._file_content), methods=["GET"]),
+        ]
+
+    async def close(self) -> None:
+        """Hang up on providers."""
+        await self._upstreams.close()
+
+    # Who answers --------------------------------------------------------------------------------
+
+    def _model(self, path: str, smol: _Answering) -> _Handler:
+        """Answer by `smol`, or by the provider of the model that is named."""
+
+        async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+            visit: Visit = scope["smol"]
+            if visit.media_type != b"application/json":
+                raise Refusal(415, "send application/json")
+            body = await self._bodies.read(visit, receive)
+            named = decode_request(body, _Named)
+            if named.model == MODEL:
+                await smol(visit, body, receive, send)
+                return
+            provider = self._upstreams.find(named.model)
+            if provider is None:
+                raise self._no_model(named.model)
+            visit.check_allowed("openai.upstream")
+            await _forward(provider, path.removeprefix("/v1/"), body, bool(named.stream), visit, receive, send)
+
+        return handle
+
+    def _no_model(self, model: str) -> Refusal:
+        known = ", ".join([MODEL, *(name for name, _ in self._upstreams.models())])
+        return Refusal(
+            404, f"no model {model!r}; known: {known}", code="NOT_FOUND", name="model_not_found", param="model"
+        )
+
+    async def _call(self, visit: Visit, operation: str, arguments: Mapping[str, Any]) -> Json:
+        """Call an operation as far as whoever asks may."""
+        visit.check_allowed(operation)
+        check_here_only(operation)
+        if operation in PROGRAMS:
+            units = await self._host.describe_all()
+            known = [f"{found.name}.{each.name}" for found in units for each in found.operations]
+            arguments = limit_program(visit.key, arguments, known)
+        return await self._host.call(operation, arguments, trace=visit.trace)
+
+    def _work(self, visit: Visit, ask: Ask) -> Callable[[], Awaitable[Answer]]:
+        return lambda: answer(ask, partial(self._call, visit))
+
+    # OpenAI -------------------------------------------------------------------------------------
+
+    async def _chat(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
+        request = chat.read_chat(body)
+        ask = chat.ask_of(request, self._pictures(visit))
+        work = self._work(visit, ask)
+        copies = request.n or 1
+        if request.stream:
+            options = request.stream_options
+            usage = options is not None and options.include_usage
+            items = chat.chunks(ask, work, request.model, copies, usage)
+            await _stream(visit, items, receive, send, named=False)
+            return
+        if request.stream_options is not None:
+            raise Refusal(400, "stream_options needs stream: true", param="stream_options")
+        found = await while_connected(work(), receive)
+        await _send(send, chat.completion(ask, found, request.model, copies))
+
+    async def _completions(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
+        request = decode_request(body, chat.CompletionRequest)
+        ask = chat.ask_of_prompt(request)
+        work = self._work(visit, ask)
+        copies = request.n or 1
+        if request.stream:
+            options = request.stream_options
+            usage = options is not None and options.include_usage
+            items = chat.text_chunks(ask, work, request.model, copies, usage)
+            await _stream(visit, items, receive, send, named=False)
+            return
+        found = await while_connected(work(), receive)
+        await _send(send, chat.text_completion(ask, found, request.model, copies))
+
+    async def _respond(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
+        request = responses.read_response(body)
+        owner = _owner(visit)
+        before = []
+        if request.previous_response_id:
+            before = self._responses.get(request.previous_response_id, owner, "previous_response_id").turns
+        ask = responses.ask_of(request, before, self._pictures(visit))
+        opened = responses.opening()
+
+        async def work() -> Answer:
+            found = await answer(ask, partial(self._call, visit))
+            if request.store is not False:
+                value = responses.response(request, ask, found, opened)
+                said = [turn for turn in ask.turns if turn.role != "system"] + [responses.turn_of(found)]
+                self._responses.keep(responses.Kept(value, said, owner))
+            return found
+
+        if request.stream:
+            await _stream(visit, responses.events(request, ask, work, opened), receive, send, named=True)
+            return
+        found = await while_connected(work(), receive)
+        await _send(send, responses.response(request, ask, found, opened))
+
+    async def _kept_response(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found, owner = scope["path_params"]["id"], _owner(scope["smol"])
+        if scope["method"] == "DELETE":
+            self._responses.delete(found, owner)
+            await _send(send, {"id": found, "object": "response", "deleted": True})
+            return
+        await _send(send, self._responses.get(found, owner).value)
+
+    async def _embeddings(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
+        raise Refusal(
+            404,
+            "the model 'smol' makes no embeddings, and nothing else here does: configure a provider that does",
+            code="NOT_FOUND",
+            name="model_not_found",
+            param="model",
+        )
+
+    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _send(send, {"object": "list", "data": self._listing()})
+
+    async def _one_model(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wanted = scope["path_params"]["model"]
+        found = next((entry for entry in self._listing() if entry["id"] == wanted), None)
+        if found is None:
+            raise self._no_model(wanted)
+        await _send(send, found)
+
+    def _listing(self) -> list[dict[str, Json]]:
+        names = [(MODEL, "smol"), *self._upstreams.models()]
+        return [{"id": name, "object": "model", "created": _STARTED, "owned_by": owner} for name, owner in names]
+
+    # Anthropic ----------------------------------------------------------------------------------
+
+    async def _message(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
+        request = messages.read_message(body)
+        ask = messages.ask_of(request, self._pictures(visit))
+        work = self._work(visit, ask)
+        if request.stream:
+            await _stream(visit, messages.events(ask, work, request.model), receive, send, named=True, done=b"")
+            return
+        found = await while_connected(work(), receive)
+        await _send(send, messages.message(ask, found, request.model))
+
+    async def _count_tokens(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
+        ask = messages.ask_of(messages.read_message(body), self._pictures(visit))
+        await _send(send, {"input_tokens": ask.prompt_tokens()})
+
+    # Files --------------------------------------------------------------------------------------
+
+    def _pictures(self, visit: Visit) -> Callable[[str, str], Attachment]:
+        def read(file_id: str, param: str) -> Attachment:
+            visit.check_allowed("openai.files")
+            return self._files.read(file_id, param)
+
+        return read
+
+    async def _all_files(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["smol"]
+        visit.check_allowed("openai.files")
+        if scope["method"] != "POST":
+            data = [file.public() for file in await asyncio.to_thread(self._files.list)]
+            await _send(
+                send, {"object": "list", "data": data, "has_more": False, "first_id": None, "last_id": None}
+            )
+            return
+        if visit.media_type != b"multipart/form-data":
+            raise Refusal(415, "send multipart/form-data with a file and its purpose")
+        attachment, purpose = _uploaded(visit, await self._bodies.read(visit, receive))
+        await _send(send, (await self._files.add(attachment, purpose)).public())
+
+    async def _one_file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["smol"]
+        visit.check_allowed("openai.files")
+        found = scope["path_params"]["id"]
+        if scope["method"] == "DELETE":
+            self._files.delete(found)
+            await _send(send, {"id": found, "object": "file", "deleted": True})
+            return
+        await _send(send, self._files.get(found).public())
+
+    async def _file_content(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["smol"]
+        visit.check_allowed("openai.files")
+        found = await asyncio.to_thread(self._files.read, scope["path_params"]["id"])
+        headers = {"content-security-policy": "sandbox", "content-disposition": "attachment"}
+        await send_bytes(send, 200, bytes(found.data), "application/octet-stream", headers)
+
+
+_Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+_Answering = Callable[[Visit, bytes, Receive, Send], Awaitable[None]]
+
+
+class _Endpoint:
+    """A method as an ASGI application."""
+
+    def __init__(self, handler: _Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._handler(scope, receive, send)
+
+
+async def _send(send: Send, value: Json) -> None:
+    await send_bytes(send, 200, msgspec.json.encode(value), "application/json")
+
+
+async def _stream(
+    visit: Visit,
+    items: AsyncGenerator[dict[str, Json]],
+    receive: Receive,
+    send: Send,
+    *,
+    named: bool,
+    done: bytes = b"data: [DONE]\n\n",
+) -> None:
+    """Send items as events. named: each by its type. done: what ends the stream."""
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        try:
+            async for item in Peeked(items).follow():
+                if item is None:
+                    yield b": still here\n\n"
+                else:
+                    yield as_event(msgspec.json.encode(item), item["type"] if named else "")
+            yield done
+        except SmolError as error:
+            yield _failure(error, visit, named)
+
+    await send_stream(send, receive, chunks(), "text/event-stream")
+
+
+def _failure(error: SmolError, visit: Visit, named: bool) -> bytes:
+    """An error in mid-stream, as each API has it."""
+    said = document(error, visit.style, visit.request_id)
+    if named and visit.style is Style.OPENAI:
+        said = {"type": "error", "sequence_number": 0, **said["error"], "error": said["error"]}
+    return as_event(msgspec.json.encode(said, enc_hook=str), "error" if named else "")
+
+
+async def _forward(
+    provider: Provider, path: str, body: bytes, stream: bool, visit: Visit, receive: Receive, send: Send
+) -> None:
+    """Answer with what a provider answers, as it comes."""
+    if not stream:
+        media_type, data = await while_connected(_whole(provider, path, body), receive)
+        await send_bytes(send, 200, data, media_type)
+        return
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        async with provider.ask(path, body) as reply:
+            async for chunk in reply.chunks():
+                yield chunk
+
+    peeked = Peeked(chunks())
+    await while_connected(peeked.peek(), receive)
+
+    async def flowing() -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in peeked.follow(beat_seconds=86_400.0):
+                if chunk is not None:
+                    yield chunk
+        except SmolError as error:
+            yield _failure(error, visit, path != "chat/completions")
+
+    await send_stream(send, receive, flowing(), "text/event-stream")
+
+
+async def _whole(provider: Provider, path: str, body: bytes) -> tuple[str, bytes]:
+    async with provider.ask(path, body) as reply:
+        return reply.media_type, await reply.whole()
+
+
+def _owner(visit: Visit) -> str:
+    return visit.key.name if visit.key is not None else ""
+
+
+def _uploaded(visit: Visit, body: bytes) -> tuple[Attachment, str]:
+    found: Attachment | None = None
+    purpose = "user_data"
+    for part in parse_form(visit.headers[b"content-type"], body):
+        if part.name == "file" and part.file is not None:
+            kind = part.headers.get("content-type", b"").decode("latin-1") or "application/octet-stream"
+            name = part.file.replace("\\", "/").rpartition("/")[2]
+            found = Attachment(bytes(part.data), kind, name or None)
+        elif part.name == "purpose":
+            purpose = part.data.decode("utf-8", "replace")[:64]
+    if found is None:
+        raise Refusal(400, "the form has no file named 'file'", param="file")
+    return found, purpose

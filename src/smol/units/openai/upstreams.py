@@ -1,0 +1,293 @@
+"""Providers of language models behind Smol: chosen by the model's name, streamed through as they answer.
+
+Retries before the first byte only, a breaker for a provider that is down, a bound on requests at once and on
+tokens a day. What a provider says about its key is never handed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from smol.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted, SmolError, Unavailable
+from smol.sizes import MIB
+from smol.units.gateway.problems import Refusal
+from smol.units.gateway.settings import Upstream
+
+__all__ = ["Breaker", "Provider", "Upstreams"]
+
+_log = logging.getLogger("smol.units.gateway")
+_AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
+_FIRST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 5.0
+_LARGEST_ANSWER_BYTES = 32 * MIB
+_TOTAL = re.compile(rb'"total_tokens"\s*:\s*(\d+)')
+_TAIL_BYTES = 4096
+
+
+class Breaker:
+    """Lets nothing through for a while once a provider has failed several times in a row."""
+
+    def __init__(self, failures: int = 5, open_seconds: float = 30.0) -> None:
+        self._most = failures
+        self._open_seconds = open_seconds
+        self._failed = 0
+        self._until = 0.0
+
+    def check(self, now: float) -> None:
+        """Raises Unavailable while it is open; then one request may try."""
+        if now < self._until:
+            raise Unavailable(
+                "the provider has failed several times in a row and is left alone for a while",
+                retry_after_ms=int((self._until - now) * 1000) + 1,
+            )
+
+    def failed(self, now: float) -> None:
+        """A request failed for want of the provider."""
+        self._failed += 1
+        if self._failed >= self._most:
+            self._until = now + self._open_seconds
+
+    def succeeded(self) -> None:
+        """The provider answered."""
+        self._failed = 0
+        self._until = 0.0
+
+
+class _Spending:
+    """Tokens of today, kept in a file."""
+
+    def __init__(self, file: Path, most: int) -> None:
+        self._file = file
+        self._most = most
+
+    def check(self) -> None:
+        """Raises ResourceExhausted when today's are used up."""
+        if self._most and self._today() >= self._most:
+            left = 86_400 - time.time() % 86_400
+            raise ResourceExhausted(
+                f"the provider's {self._most} tokens of today are used (tokens_per_day); days end at midnight UTC",
+                retry_after_ms=int(left * 1000),
+            )
+
+    def add(self, tokens: int) -> None:
+        """So many were used."""
+        if not self._most or not tokens:
+            return
+        total = self._today() + tokens
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._file.with_suffix(".tmp")
+        fresh.write_bytes(msgspec.json.encode({"day": _day(), "tokens": total}))
+        fresh.replace(self._file)
+
+    def _today(self) -> int:
+        try:
+            kept = msgspec.json.decode(self._file.read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError):
+            return 0
+        return kept.get("tokens", 0) if kept.get("day") == _day() else 0
+
+
+def _day() -> int:
+    return int(time.time() // 86_400)
+
+
+class Provider:
+    """One provider. transport: instead of the network, for tests."""
+
+    def __init__(self, name: str, settings: Upstream, directory: Path, transport: Any = None) -> None:
+        self.name = name
+        self.settings = settings
+        self._transport = transport
+        self._client: httpx2.AsyncClient | None = None
+        self._turns = asyncio.Semaphore(settings.concurrency)
+        self._breaker = Breaker()
+        self._spending = _Spending(directory / f"{name}.json", settings.tokens_per_day)
+
+    def serves(self, model: str) -> bool:
+        """Whether a model is there."""
+        return any(fnmatchcase(model, pattern) for pattern in self.settings.models)
+
+    @contextlib.asynccontextmanager
+    async def ask(self, path: str, body: bytes) -> AsyncGenerator[_Reply]:
+        """Send a request on. Raises SmolError for what the provider refuses, or when it can't be had."""
+        self._spending.check()
+        if self._turns.locked():
+            raise ResourceExhausted(
+                f"{self.settings.concurrency} requests to provider {self.name!r} run already", retry_after_ms=1000
+            )
+        async with self._turns:
+            response = await self._send(path, body)
+            reply = _Reply(response)
+            try:
+                if response.status_code >= 400:
+                    raise await self._refused(response)
+                yield reply
+            except httpx2.TimeoutException:
+                raise DeadlineExceeded(f"provider {self.name!r} stopped answering") from None
+            except httpx2.HTTPError:
+                raise Unavailable(f"provider {self.name!r} broke off its answer") from None
+            finally:
+                self._spending.add(reply.tokens)
+                await response.aclose()
+
+    async def close(self) -> None:
+        """Hang up."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _send(self, path: str, body: bytes) -> httpx2.Response:
+        client = self._connected()
+        address = f"{self.settings.url.rstrip('/')}/{path}"
+        pause = _FIRST_PAUSE_SECONDS
+        for left in range(self.settings.retries, -1, -1):
+            self._breaker.check(time.monotonic())
+            try:
+                request = client.build_request("POST", address, content=body, headers=self._headers())
+                response = await client.send(request, stream=True)
+            except httpx2.TransportError as error:
+                self._breaker.failed(time.monotonic())
+                if left:
+                    await asyncio.sleep(pause)
+                    pause *= 2
+                    continue
+                if isinstance(error, httpx2.TimeoutException):
+                    raise DeadlineExceeded(f"provider {self.name!r} did not answer in time") from None
+                raise Unavailable(f"provider {self.name!r} can't be reached: {type(error).__name__}") from None
+            if response.status_code >= 500:
+                self._breaker.failed(time.monotonic())
+            else:
+                self._breaker.succeeded()
+            if response.status_code not in _AGAIN or not left:
+                return response
+            await response.aclose()
+            await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, max(pause, (_retry_after_ms(response) or 0) / 1000)))
+            pause *= 2
+        raise Unavailable(f"provider {self.name!r} was not asked")
+
+    def _connected(self) -> httpx2.AsyncClient:
+        if self._client is None:
+            seconds = httpx2.Timeout(self.settings.answer_seconds, connect=self.settings.connect_seconds)
+            self._client = httpx2.AsyncClient(timeout=seconds, transport=self._transport, trust_env=False)
+        return self._client
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        key = self._key()
+        return {**headers, "authorization": f"Bearer {key}", "x-api-key": key} if key else headers
+
+    def _key(self) -> str:
+        if self.settings.key_variable:
+            key = os.environ.get(self.settings.key_variable, "")
+            if not key:
+                raise FailedPrecondition(f"the variable {self.settings.key_variable} has no key for {self.name!r}")
+            return key
+        if self.settings.key_file is not None:
+            try:
+                return self.settings.key_file.read_text().strip()
+            except OSError as error:
+                raise FailedPrecondition(f"the key of {self.name!r} can't be read: {error.strerror}") from None
+        return ""
+
+    async def _refused(self, response: httpx2.Response) -> SmolError:
+        """What a provider's error means for whoever asks us."""
+        status = response.status_code
+        if status in (401, 403):
+            _log.warning("provider %s refuses its key (status %d)", self.name, status)
+            return Refusal(502, f"provider {self.name!r} refuses the key that Smol has for it", code="UNAVAILABLE")
+        if status == 429:
+            wait_ms = _retry_after_ms(response) or 1000
+            return ResourceExhausted(f"provider {self.name!r} asks to come back later", retry_after_ms=wait_ms)
+        if status >= 500:
+            return Refusal(502, f"provider {self.name!r} failed with status {status}", code="UNAVAILABLE")
+        said = _error_of((await response.aread())[:65_536])
+        text = str(said.get("message") or f"provider {self.name!r} refused with status {status}")
+        key = self._key()
+        if key:
+            text = text.replace(key, "…")
+        name, param = said.get("code"), said.get("param")
+        return Refusal(
+            status,
+            text,
+            name=name if isinstance(name, str) else None,
+            param=param if isinstance(param, str) else None,
+        )
+
+
+class _Reply:
+    """A provider's answer, as it comes. tokens: used for it, as far as the provider says."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self.media_type = response.headers.get("content-type", "application/json")
+        self.tokens = 0
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """Bytes, none held back."""
+        tail = b""
+        async for chunk in self._response.aiter_bytes():
+            tail = (tail + chunk)[-_TAIL_BYTES:]
+            self._count(tail)
+            yield chunk
+
+    async def whole(self) -> bytes:
+        """All of it. Raises Unavailable for more than is sensible."""
+        data = bytearray()
+        async for chunk in self.chunks():
+            data += chunk
+            if len(data) > _LARGEST_ANSWER_BYTES:
+                raise Unavailable("the provider's answer is too large")
+        return bytes(data)
+
+    def _count(self, data: bytes) -> None:
+        found = _TOTAL.findall(data)
+        if found:
+            self.tokens = int(found[-1])
+
+
+class Upstreams:
+    """All providers, in the order of the settings."""
+
+    def __init__(self, settings: Mapping[str, Upstream], directory: Path, transport: Any = None) -> None:
+        self._providers = [Provider(name, each, directory, transport) for name, each in settings.items()]
+
+    def find(self, model: str) -> Provider | None:
+        """The first provider that has a model."""
+        return next((provider for provider in self._providers if provider.serves(model)), None)
+
+    def models(self) -> list[tuple[str, str]]:
+        """Models that are named in full, each with its provider."""
+        named = ((model, each.name) for each in self._providers for model in each.settings.models)
+        return [(model, name) for model, name in named if not any(sign in model for sign in "*?[")]
+
+    async def close(self) -> None:
+        """Hang up everywhere."""
+        for provider in self._providers:
+            await provider.close()
+
+
+def _retry_after_ms(response: httpx2.Response) -> int | None:
+    for header, factor in (("retry-after-ms", 1), ("retry-after", 1000)):
+        with contextlib.suppress(ValueError, KeyError):
+            return int(float(response.headers[header]) * factor)
+    return None
+
+
+def _error_of(body: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    error = found.get("error") if isinstance(found, dict) else None
+    return error if isinstance(error, dict) else {}

@@ -1,0 +1,1 @@
+"""The web page: three static files, and what may be done with them."""

@@ -1,0 +1,287 @@
+// The page: memory and units as they are, a photo looked at, a chat, programs. Operations are in playground.js.
+import { startPlayground } from "./playground.js";
+
+export const $ = (id) => document.getElementById(id);
+
+export function make(tag, text = "", className = "") {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  if (className) element.className = className;
+  return element;
+}
+
+// Everything goes through here: with the key, and with errors as errors.
+export async function ask(path, options = {}) {
+  const headers = new Headers(options.headers);
+  const key = sessionStorage.getItem("key");
+  if (key) headers.set("authorization", `Bearer ${key}`);
+  const answer = await fetch(path, { ...options, headers });
+  if (answer.status === 401) $("key-form").hidden = false;
+  if (!answer.ok) {
+    const said = await answer.json().catch(() => ({}));
+    const error = new Error(said.detail ?? said.error?.message ?? `status ${answer.status}`);
+    error.code = said.code;
+    throw error;
+  }
+  return answer;
+}
+
+export async function call(operation, body = {}, signal) {
+  const path = `/v1/units/${operation.replace(".", "/")}`;
+  const options = body instanceof FormData
+    ? { body } : { body: JSON.stringify(body), headers: { "content-type": "application/json" } };
+  return ask(path, { method: "POST", signal, ...options });
+}
+
+// Server-sent events of an answer, one object each.
+export async function* events(answer) {
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      const name = /^event: (.*)$/m.exec(part)?.[1] ?? "";
+      const data = /^data: (.*)$/m.exec(part)?.[1];
+      if (data !== undefined && data !== "[DONE]") yield { name, data: JSON.parse(data) };
+    }
+  }
+}
+
+const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
+const hash = (name) => [...name].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0)) % 65536, 5381);
+const hue = (name) => (hash(name) * 137.5) % 360; // The golden angle, so that neighbours differ.
+const color = (name) => `hsl(${hue(name)} 55% 45%)`;
+
+function showMemory(status, processes) {
+  const used = processes.filter((entry) => entry.pss_bytes > 0);
+  $("memory-sum").textContent = `${mib(status.pss_bytes)} measured of ${mib(status.budget_bytes)}`;
+  $("bar").replaceChildren(...used.map((entry) => {
+    const part = make("span");
+    part.style.setProperty("width", `${100 * entry.pss_bytes / status.budget_bytes}%`);
+    part.style.setProperty("background", color(entry.name));
+    part.title = `${entry.name}: ${mib(entry.pss_bytes)}`;
+    return part;
+  }));
+  $("bar").setAttribute("aria-label", used.map((entry) => `${entry.name} ${mib(entry.pss_bytes)}`).join(", "));
+  $("legend").replaceChildren(...used.map((entry) => {
+    const item = make("li");
+    const dot = make("span", "", "dot");
+    dot.style.setProperty("background", color(entry.name));
+    const reserved = entry.reserved_bytes ? ` of ${mib(entry.reserved_bytes)} reserved` : "";
+    item.append(dot, `${entry.name} ${mib(entry.pss_bytes)}${reserved}`);
+    return item;
+  }));
+}
+
+function showUnits(units) {
+  $("units").replaceChildren(...units.map((unit) => {
+    const item = make("li");
+    item.append(make("strong", unit.name), make("span", unit.state), make("span", unit.description, "quiet"));
+    if (unit.error) item.append(make("span", unit.error, "error"));
+    return item;
+  }));
+}
+
+async function showPrograms() {
+  const runs = await (await call("executor.list", { limit: 20 })).json();
+  if (!runs.length) return;
+  $("runs").replaceChildren(...runs.map((run) => {
+    const item = make("li");
+    item.append(make("strong", run.name || run.id), make("span", run.state), make("span", run.id, "quiet"));
+    return item;
+  }));
+}
+
+let shownAt = 0;
+async function refresh() {
+  if (document.hidden) return;
+  try {
+    const [status, processes, units] = await Promise.all(
+      ["lifecycle.status", "lifecycle.processes", "lifecycle.units"].map(async (name) => (await call(name)).json()));
+    $("version").textContent = status.version;
+    $("state").textContent = `up ${Math.round(status.uptime_seconds / 60)} min, ${status.calls} calls`;
+    $("state").className = "quiet";
+    showMemory(status, processes);
+    showUnits(units);
+    if (!shownAt) startPlayground(units.filter((unit) => unit.kind).map((unit) => unit.name));
+    if (!shownAt && units.some((unit) => unit.name === "memory")) followDecisions();
+    if (shownAt++ % 5 === 0 && units.some((unit) => unit.name === "executor")) await showPrograms();
+  } catch (error) {
+    $("state").textContent = error.message;
+    $("state").className = "bad";
+  }
+}
+
+async function followDecisions() {
+  try {
+    for await (const { name, data } of events(await call("memory.watch"))) {
+      if (name) return;
+      if ($("decisions").querySelector(".quiet")) $("decisions").replaceChildren();
+      $("decisions").prepend(make("li", `${new Date().toLocaleTimeString()} ${data.reason ?? JSON.stringify(data)}`));
+      while ($("decisions").children.length > 50) $("decisions").lastChild.remove();
+    }
+  } catch { /* An older host has no such operation. */ }
+}
+
+// A photo --------------------------------------------------------------------------------------
+
+let photo = null;
+
+async function look(blob) {
+  photo = blob;
+  $("with-photo").checked = true;
+  const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
+  const canvas = $("canvas");
+  const scale = Math.min(1, 1024 / Math.max(bitmap.width, bitmap.height));
+  canvas.width = bitmap.width * scale;
+  canvas.height = bitmap.height * scale;
+  canvas.hidden = false;
+  $("drop-hint").hidden = true;
+  const draw = canvas.getContext("2d");
+  draw.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  $("seen").textContent = "looking…";
+  $("found").replaceChildren();
+  const form = new FormData();
+  form.set("image", blob, "photo.jpg");
+  const started = performance.now();
+  try {
+    const found = await (await call("detect.image", form)).json();
+    const took = `${Math.round(performance.now() - started)} ms, ${found.timing.inference_ms.toFixed(0)} of it thinking`;
+    $("seen").textContent = `${found.objects.length} found in ${took} (${found.model})`;
+    found.objects.forEach((object) => box(draw, object, canvas.width / found.width));
+    $("found").replaceChildren(...found.objects.map((object) => make("li", `${object.label} ${Math.round(object.score * 100)} %`)));
+  } catch (error) {
+    await classify(form, error);
+  }
+}
+
+async function classify(form, error) {
+  try {
+    const found = await (await call("classify.image", form)).json();
+    $("seen").textContent = `no boxes (${error.message.split(":")[0]}); as a whole, by ${found.model}:`;
+    $("found").replaceChildren(...found.classes.map((each) => make("li", `${each.label} ${Math.round(each.score * 100)} %`)));
+  } catch (other) {
+    $("seen").textContent = other.message;
+  }
+}
+
+function box(draw, object, scale) {
+  const { x1, y1, x2, y2 } = object.box;
+  draw.lineWidth = 3;
+  draw.strokeStyle = draw.fillStyle = color(object.label);
+  draw.strokeRect(x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
+  draw.font = "600 14px system-ui, sans-serif";
+  const text = `${object.label} ${Math.round(object.score * 100)}%`;
+  const top = Math.max(0, y1 * scale - 20);
+  draw.fillRect(x1 * scale, top, draw.measureText(text).width + 10, 20);
+  draw.fillStyle = "#fff";
+  draw.fillText(text, x1 * scale + 5, top + 15);
+}
+
+async function toggleCamera() {
+  const video = $("video");
+  if (video.srcObject) return stopCamera();
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    $("seen").textContent = `no camera: ${error.message}`;
+    return;
+  }
+  video.hidden = $("shoot").hidden = false;
+  $("canvas").hidden = $("drop-hint").hidden = true;
+  $("camera").textContent = "Stop the camera";
+  await video.play();
+}
+
+function stopCamera() {
+  const video = $("video");
+  video.srcObject?.getTracks().forEach((track) => track.stop());
+  video.srcObject = null;
+  video.hidden = $("shoot").hidden = true;
+  $("camera").textContent = "Use the camera";
+}
+
+async function shoot() {
+  const video = $("video");
+  const shot = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  shot.getContext("2d").drawImage(video, 0, 0);
+  const blob = await shot.convertToBlob({ type: "image/jpeg", quality: 0.9 });
+  stopCamera();
+  await look(blob);
+}
+
+const imageIn = (items) => [...items].find((item) => item.type.startsWith("image/"));
+
+function listenForPhotos() {
+  const drop = $("drop");
+  drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    const file = imageIn(event.dataTransfer.files);
+    if (file) look(file);
+  });
+  document.addEventListener("paste", (event) => {
+    const item = imageIn(event.clipboardData.items);
+    if (item) look(item.getAsFile());
+  });
+  $("file").addEventListener("change", () => $("file").files[0] && look($("file").files[0]));
+  $("camera").addEventListener("click", toggleCamera);
+  $("shoot").addEventListener("click", shoot);
+}
+
+// A chat ---------------------------------------------------------------------------------------
+
+const said = [];
+
+const asDataUri = (blob) => new Promise((resolve) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result);
+  reader.readAsDataURL(blob);
+});
+
+async function chat(event) {
+  event.preventDefault();
+  const text = $("question").value.trim();
+  if (!text) return;
+  $("question").value = "";
+  const log = $("chat");
+  log.append(make("p", text, "mine"));
+  const answer = log.appendChild(make("p", "…"));
+  log.scrollTop = log.scrollHeight;
+  const content = [{ type: "text", text }];
+  if ($("with-photo").checked && photo) content.push({ type: "image_url", image_url: { url: await asDataUri(photo) } });
+  const question = { role: "user", content };
+  try {
+    const body = JSON.stringify({ model: "smol", stream: true, messages: [...said, question] });
+    const stream = await ask("/v1/chat/completions", { method: "POST", body, headers: { "content-type": "application/json" } });
+    let words = "";
+    for await (const { data } of events(stream)) {
+      if (data.error) throw new Error(data.error.message);
+      words += data.choices[0]?.delta.content ?? "";
+      answer.textContent = words || "…";
+    }
+    said.push({ role: "user", content: text }, { role: "assistant", content: words });
+    said.splice(0, Math.max(0, said.length - 20));
+  } catch (error) {
+    answer.textContent = error.message;
+    answer.classList.add("bad");
+  }
+  log.scrollTop = log.scrollHeight;
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value.trim());
+  $("key-form").hidden = true;
+  refresh();
+});
+$("chat-form").addEventListener("submit", chat);
+listenForPhotos();
+document.addEventListener("visibilitychange", refresh);
+setInterval(refresh, 2000);
+refresh();

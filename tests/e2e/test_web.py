@@ -1,0 +1,74 @@
+"""The web page in a browser. Needs Playwright, and Chromium as Debian installs it."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+@pytest.fixture
+def url(start: Any) -> Iterator[str]:
+    with start() as client:
+        yield client.gateway.address()["url"]
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_does_what_it_shows(url: str, browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints: list[str] = []
+    elsewhere: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((url, "data:")) else elsewhere.append(request.url),
+    )
+    page.goto(url)
+    page.wait_for_selector("#legend li:has-text('gateway')")
+    page.wait_for_selector("#units li:has-text('math')")
+    page.wait_for_selector("#operation option[value='math.evaluate']", state="attached")
+
+    page.fill("#argument-expression", "6*7")
+    page.click("#run")
+    page.wait_for_selector('#result:has-text(\'"exact": "42"\')')
+    assert page.locator("#equivalents pre").all_inner_texts()[2] == "smol math evaluate '6*7'"
+
+    page.fill("#question", "convert 5 miles to km")
+    page.press("#question", "Enter")
+    page.wait_for_selector("#chat p:has-text('8.04672 km')")
+
+    picture = tmp_path / "dot.png"
+    picture.write_bytes(base64.b64decode(PNG))
+    page.set_input_files("#file", str(picture))
+    page.wait_for_selector("#seen:not(:has-text('looking'))")
+    assert page.locator("#canvas").is_visible()
+
+    page.select_option("#operation", "storage.get")
+    page.fill("#argument-key", "nothing")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#result:has-text('NOT_FOUND')")
+
+    assert page.locator("body").bounding_box()["width"] <= width
+    assert page.locator("main").bounding_box()["x"] >= 0
+    assert elsewhere == []
+    assert [text for text in complaints if "404" not in text and "503" not in text] == []
