@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +15,7 @@ from smol.cli.session import current_options
 from smol.cli.settings import Settings
 from smol.errors import NotFound, nearest
 from smol.host.settings import locations_of
-from smol.models import Asset, Catalog, Model, Store, Variant, load_catalog
+from smol.models import Asset, Catalog, Library, Model, Store, Variant
 from smol.sizes import parse_bytes
 
 if TYPE_CHECKING:
@@ -32,17 +33,23 @@ def models(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    store = _store()
+    store, catalog = _store(), _library().catalog()
     entries = [
         {
             "model": f"{model.name}:{variant.name}",
             "task": model.task,
             "size_bytes": variant.bytes,
-            "here": "embedded" if variant.embedded else "yes" if store.is_present(variant) else "no",
+            "here": "embedded"
+            if variant.embedded
+            else "imported"
+            if variant.imported
+            else "yes"
+            if store.is_present(variant)
+            else "no",
             "accuracy": variant.accuracy,
             "licence": model.licence,
         }
-        for model, variant in _variants(load_catalog())
+        for model, variant in _variants(catalog)
     ]
     if current_options().as_json:
         print_json(entries)
@@ -90,13 +97,59 @@ def prune(keep: str) -> None:
         click.echo("nothing to delete")
 
 
+@models.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call the model; by default after the file.")
+@click.option("--variant", help="What to call this form of it; by default the width of its input.")
+@click.option("--task", type=click.Choice(["classify", "detect"]), help="What it is for, to be checked.")
+@click.option(
+    "--labels", help="Names of the classes: a text file, one a line, or labels of the catalog, as coco80."
+)
+@click.option("--head", help="How the output is read, where its shape fits several.")
+@click.option("--like", metavar="MODEL", help="Prepare pictures as for this model.")
+@click.option("--channels", type=click.Choice(["rgb", "bgr"]), help="Order of the colours.")
+@click.option("--fit", type=click.Choice(["stretch", "corner", "crop"]), help="How pictures are fitted in.")
+@click.option("--mean", type=float, nargs=3, help="Subtracted from each channel of 0 to 255.")
+@click.option("--std", type=float, nargs=3, help="What each channel is divided by afterwards.")
+@click.option("--network", help="Which network safetensors weights are of, as smol-classify.")
+@click.option("--licence", default="unknown", help="To be listed with the model.")
+def import_(file: Path, **wishes: Any) -> None:
+    """Bring a model of your own: FILE is ONNX or safetensors.
+
+    It is opened in a process of its own, measured, and known to a running host at once. What the file
+    does not tell is asked for by the name of an option.
+    """
+    from smol.cli.importing import Wishes, import_model  # Imports the engines, which no other command needs.
+
+    model, variant = import_model(file, Wishes(**wishes), _library())
+    click.echo(
+        f"imported {model.name}:{variant.name} ({format_size(variant.bytes)}, reserves "
+        f"{format_size(variant.reserved_bytes)}, read as {variant.output.head}); try:\n"
+        f"  smol {model.task} image PICTURE --model {model.name}:{variant.name}"
+    )
+
+
+@models.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Delete an imported model. NAME is MODEL, or MODEL:VARIANT as listed."""
+    for gone in _library().remove(name):
+        click.echo(f"removed {gone}")
+
+
 def _advance(bar: ProgressBar[int], done: int, total: int) -> None:
     bar.update(done - bar.pos)
 
 
 def _store() -> Store:
     settings = load(Settings, find(current_options().config))
-    return Store.from_environment(locations_of(settings.host).cache / "models")
+    places = locations_of(settings.host)
+    return Store.from_environment(places.cache / "models", places.data / "models")
+
+
+def _library() -> Library:
+    settings = load(Settings, find(current_options().config))
+    return Library(locations_of(settings.host).data / "models")
 
 
 def _variants(catalog: Catalog) -> Iterator[tuple[Model, Variant]]:
@@ -105,7 +158,7 @@ def _variants(catalog: Catalog) -> Iterator[tuple[Model, Variant]]:
 
 def _assets(name: str) -> list[Asset]:
     """The file of a variant, and that of its labels. Raises NotFound with the nearest name."""
-    catalog = load_catalog()
+    catalog = _library().catalog()
     wanted, _, variant_name = name.partition(":")
     for model, variant in _variants(catalog):
         if model.name == wanted and variant_name in ("", variant.name):
