@@ -13,12 +13,14 @@ from typing import Literal, cast
 
 import msgspec
 
+from smol.cli.convert import convert
 from smol.cli.probe import Finding, probe
 from smol.errors import InvalidArgument, NotFound, nearest
-from smol.models import Catalog, Input, Labels, Library, Model, Output, Variant
+from smol.models import Catalog, Input, Labels, Library, Model, Output, Store, Variant
 from smol.models.inspection import check_onnx, kind_of
+from smol.models.published import PUBLISHED, fetch_weights
 
-__all__ = ["Wishes", "import_model"]
+__all__ = ["Wishes", "import_model", "import_published"]
 
 MAX_FILE_BYTES = 512 * 2**20
 """A quarter of the budget: a larger model could not be run beside anything else."""
@@ -43,6 +45,10 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     network: str | None = None
+    crop_fraction: float | None = None
+    max_overlap: float | None = None
+    source: str = "imported"
+    accuracy: str = "imported, not measured by us"
     licence: str = "unknown"
 
 
@@ -72,17 +78,47 @@ def import_model(path: Path, wishes: Wishes, library: Library) -> tuple[Model, V
             bytes=len(data),
             imported=True,
             reserved_bytes=finding.reserved_bytes,
-            accuracy="imported, not measured by us",
+            accuracy=wishes.accuracy,
             engine="onnx" if kind == "onnx" else "torch",
             network=wishes.network or "",
             input=fed,
-            output=Output(head=cast("Literal['softmax']", head)),
+            output=Output(head=cast("Literal['softmax']", head), max_overlap=wishes.max_overlap or 0.5),
         )
         model = Model(
-            name=name, task=task, licence=wishes.licence, source="imported", labels=labels_name, variant=(variant,)
+            name=name,
+            task=task,
+            licence=wishes.licence,
+            source=wishes.source,
+            labels=labels_name,
+            variant=(variant,),
         )
         library.add(model, copy, {labels_name: labels})
     return model, variant
+
+
+def import_published(name: str, library: Library, store: Store) -> tuple[Model, Variant]:
+    """Fetch published weights, convert and register them. Raises as each of these steps."""
+    published = PUBLISHED[name]
+    with tempfile.TemporaryDirectory(prefix="smol-convert-") as alone:
+        weights, target = Path(alone) / published.file, Path(alone) / "model.onnx"
+        weights.write_bytes(fetch_weights(published, store))
+        convert(weights, target, published.network, published.side)
+        wishes = Wishes(
+            name=name,
+            task=published.task,
+            labels=published.labels,
+            head="decoded" if published.task == "detect" else "softmax",
+            channels="rgb",
+            fit=published.fit,
+            mean=published.mean,
+            std=published.std,
+            crop_fraction=published.crop_fraction,
+            max_overlap=published.max_overlap,
+            source=published.file,
+            accuracy="not measured by us",
+            licence="BSD-3-Clause",
+        )
+        return import_model(target, wishes, library)
 
 
 def _read(path: Path) -> bytes:
@@ -197,6 +233,7 @@ def _input(wishes: Wishes, finding: Finding, catalog: Catalog, task: Task) -> In
         "channels": wishes.channels,
         "mean": wishes.mean,
         "std": wishes.std,
+        "crop_fraction": wishes.crop_fraction or 1.0,
     }
     try:
         made = msgspec.convert(given, Input)

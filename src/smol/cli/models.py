@@ -16,6 +16,7 @@ from smol.cli.settings import Settings
 from smol.errors import NotFound, nearest
 from smol.host.settings import locations_of
 from smol.models import Asset, Catalog, Library, Model, Store, Variant
+from smol.models.published import PUBLISHED
 from smol.sizes import parse_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ __all__ = ["models"]
 def models(context: click.Context) -> None:
     """List models: what for, how good, how large, and whether they are on this machine.
 
-    A model is fetched when it is first used; 'smol models pull' does so ahead.
+    A model is fetched when it is first used; 'smol models pull' does so ahead. One marked
+    'convert' has to be pulled, which takes PyTorch.
     """
     if context.invoked_subcommand is not None:
         return
@@ -51,6 +53,17 @@ def models(context: click.Context) -> None:
         }
         for model, variant in _variants(catalog)
     ]
+    entries += [
+        {
+            "model": name,
+            "task": each.task,
+            "here": "convert",
+            "accuracy": "not measured by us",
+            "licence": "BSD-3-Clause",
+        }
+        for name, each in PUBLISHED.items()
+        if all(model.name != name for model in catalog.model)
+    ]
     if current_options().as_json:
         print_json(entries)
     else:
@@ -63,6 +76,14 @@ def pull(names: tuple[str, ...]) -> None:
     """Fetch models ahead of their first use. NAME is MODEL, or MODEL:VARIANT as listed."""
     store = _store()
     for name in names:
+        if name in PUBLISHED and all(model.name != name for model in _library().catalog().model):
+            from smol.cli.importing import import_published  # Imports the engines.
+
+            model, variant = import_published(name, _library(), store)
+            click.echo(
+                f"converted {PUBLISHED[name].file} to {model.name}:{variant.name} ({format_size(variant.bytes)})"
+            )
+            continue
         for asset in _assets(name):
             known = store.is_present(asset)
             with click.progressbar(length=asset.bytes, label=asset.file, hidden=known) as bar:

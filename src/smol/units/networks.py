@@ -21,6 +21,7 @@ from smol.engines.torch import NetworkSpec, TorchEngine, register_network
 from smol.errors import Cancelled, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable, nearest
 from smol.models import Catalog, Library, Model, Store, Variant
 from smol.models.catalog import read_labels
+from smol.models.published import PUBLISHED
 from smol.vision import DEFAULT_MAX_PIXELS, Preprocessor
 
 if TYPE_CHECKING:
@@ -182,6 +183,10 @@ class Networks:
 
     def _resolve(self, name: str | None, context: Context) -> Network:
         name = name if name is not None else self.settings.model
+        if name in PUBLISHED and all(model.name != name for model in self._catalog.model):
+            raise FailedPrecondition(
+                f"model {name!r} is converted before its first use; run: smol models pull {name}"
+            )
         if name is not None:
             return self._load(*self._catalog.find(self._task, name), context, ladder=":" not in name)
         failures = []
