@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from smol.cli.config import find, load
 from smol.cli.output import format_size, print_json, render_table
@@ -158,6 +159,23 @@ def remove(name: str) -> None:
         click.echo(f"removed {gone}")
 
 
+@models.command()
+@click.argument("name")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A directory of pictures like yours.")
+def quantize(name: str, data: Path) -> None:
+    """Make an int8 variant of a model, and say what it gains and loses on your pictures.
+
+    Half of the pictures set its ranges; the other half is measured.
+    """
+    from smol.cli.quantization import quantize as make  # Imports the engines.
+
+    library = _library()
+    model, variant = _find(library.catalog(), name)
+    measured = make(model, variant, data, library, _store())
+    click.echo(render_table([msgspec.to_builtins(each) for each in measured]))
+    click.echo(f"registered {model.name}:{measured[-1].variant}; remove it with: smol models remove")
+
+
 def _advance(bar: ProgressBar[int], done: int, total: int) -> None:
     bar.update(done - bar.pos)
 
@@ -180,11 +198,17 @@ def _variants(catalog: Catalog) -> Iterator[tuple[Model, Variant]]:
 def _assets(name: str) -> list[Asset]:
     """The file of a variant, and that of its labels. Raises NotFound with the nearest name."""
     catalog = _library().catalog()
+    model, variant = _find(catalog, name)
+    labels = catalog.labels[model.labels].asset
+    return [variant, labels] if labels is not None else [variant]
+
+
+def _find(catalog: Catalog, name: str) -> tuple[Model, Variant]:
+    """A variant of any task. Raises NotFound with the nearest name."""
     wanted, _, variant_name = name.partition(":")
     for model, variant in _variants(catalog):
         if model.name == wanted and variant_name in ("", variant.name):
-            labels = catalog.labels[model.labels].asset
-            return [variant, labels] if labels is not None else [variant]
+            return model, variant
     known = [f"{model.name}:{variant.name}" for model, variant in _variants(catalog)]
     hint = nearest(name, [*known, *(model.name for model in catalog.model)])
     raise NotFound(f"no model {name!r}{hint}; known: {', '.join(known)}")
