@@ -144,7 +144,9 @@ def _write_int8(source: Path, target: Path, tensors: Sequence[Array]) -> None:
     try:
         folded = target.with_name("folded.onnx")  # Weights stored as halves are turned into floats, for one.
         preparing: Any = importlib.import_module("onnxruntime.quantization.shape_inference")
-        preparing.quant_pre_process(_modern(source), folded, skip_symbolic_shape=True)
+        modern = target.with_name("modern.onnx")
+        importlib.import_module("onnx").save(_modern(source), modern)
+        preparing.quant_pre_process(modern, folded, skip_symbolic_shape=True)
         tool.quantize_static(
             folded,
             target,
