@@ -1,6 +1,7 @@
 """Models: what there is (`catalog.toml`), and getting it here, verified (`Store`). Runs nothing."""
 
 from smol.models.catalog import Asset, Catalog, Input, Labels, Model, Output, Variant, load_catalog
+from smol.models.library import Library
 from smol.models.store import MIRROR_VARIABLE, Store, Stored
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Catalog",
     "Input",
     "Labels",
+    "Library",
     "Model",
     "Output",
     "Store",

@@ -17,7 +17,18 @@ from msgspec import Meta
 
 from smol.errors import DataLoss, NotFound, nearest
 
-__all__ = ["Asset", "Catalog", "Input", "Labels", "Model", "Output", "Variant", "load_catalog", "read_labels"]
+__all__ = [
+    "Asset",
+    "Catalog",
+    "Input",
+    "Labels",
+    "Model",
+    "Output",
+    "Variant",
+    "check_catalog",
+    "load_catalog",
+    "read_labels",
+]
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -25,7 +36,8 @@ Positive = Annotated[int, Meta(ge=1)]
 class Asset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file with known content.
 
-    mirrors: URLs that serve exactly these bytes; embedded: whether it comes with the package.
+    mirrors: URLs that serve exactly these bytes; embedded: whether it comes with the package;
+    imported: whether a user brought it.
     """
 
     file: Annotated[str, Meta(pattern=r"^[\w.+-]+$")]
@@ -33,6 +45,7 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bytes: Positive
     mirrors: tuple[str, ...] = ()
     embedded: bool = False
+    imported: bool = False
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,10 +62,17 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the network's output is read: the name of its head, and the overlap beyond which boxes are doubles."""
+    """How the network's output is read.
 
-    head: Literal["softmax", "decoded", "nanodet_plus", "yolox", "fastestdet"]
+    head: its form; a classifier gives logits (`softmax`) or `probabilities`.
+    max_overlap: beyond it boxes are doubles.
+    unsure_below: the highest probability below which a classifier is more often wrong than right, as
+    measured; None where it was not.
+    """
+
+    head: Literal["softmax", "probabilities", "decoded", "nanodet_plus", "yolox", "fastestdet"]
     max_overlap: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    unsure_below: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class Variant(Asset, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +150,11 @@ def parse_catalog(text: str) -> Catalog:
         catalog = msgspec.convert(tomllib.loads(text), Catalog)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise DataLoss(f"the model catalog is damaged: {error}") from error
+    return check_catalog(catalog)
+
+
+def check_catalog(catalog: Catalog) -> Catalog:
+    """The catalog itself. Raises DataLoss when it contradicts itself."""
     for model in catalog.model:
         if model.labels not in catalog.labels:
             raise DataLoss(f"model {model.name!r} has labels {model.labels!r}, which the catalog does not define")

@@ -45,6 +45,7 @@ class Store:
 
     directory: made when first written to. mirror: a directory (searched with its subdirectories), or
     a URL that the file's name is appended to, tried before the catalog's own mirrors.
+    imported: where the files are that the user brought; they have no other source.
     """
 
     def __init__(
@@ -53,17 +54,19 @@ class Store:
         *,
         mirror: str | None = None,
         embedded: Path = _EMBEDDED,
+        imported: Path | None = None,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.directory = Path(directory)
         self._mirror = check_source(mirror) if mirror else None
         self._embedded = embedded
+        self._imported = imported if imported is not None else self.directory
         self._wait = wait
 
     @classmethod
-    def from_environment(cls, directory: str | os.PathLike[str]) -> Store:
+    def from_environment(cls, directory: str | os.PathLike[str], imported: Path | None = None) -> Store:
         """A store whose mirror is named by SMOL_MODEL_MIRROR, if at all."""
-        return cls(directory, mirror=os.environ.get(MIRROR_VARIABLE))
+        return cls(directory, mirror=os.environ.get(MIRROR_VARIABLE), imported=imported)
 
     def is_present(self, asset: Asset) -> bool:
         """Whether the file is here and needs no fetching; its content is checked by `obtain`."""
@@ -71,6 +74,8 @@ class Store:
 
     def sources(self, asset: Asset) -> list[str]:
         """Where the file may be fetched from, in the order of trying; a mirror without it is left out."""
+        if asset.imported:
+            return []
         return [*_in_mirror(self._mirror, asset.file), *(check_source(url) for url in asset.mirrors)]
 
     def obtain(
@@ -86,10 +91,11 @@ class Store:
         ResourceExhausted when the disk is full, Cancelled.
         """
         home = self._home(asset)
-        if asset.embedded:
+        if asset.embedded or asset.imported:
             if not home.is_file() or (found := _sha256(home)) != asset.sha256:
                 found = found if home.is_file() else "no file"
-                raise DataLoss(f"{_mismatch(asset, found)}; install the package again")
+                again = "install the package" if asset.embedded else "remove the model and import it"
+                raise DataLoss(f"{_mismatch(asset, found)}; {again} again")
             return home
         if home.is_file() and _sha256(home) == asset.sha256:
             with contextlib.suppress(OSError):  # A read-only store serves as well; it forgets who was used.
@@ -191,7 +197,9 @@ class Store:
         return Unavailable(f"model file {asset.file} is on no public server: {_advice(asset)}")
 
     def _home(self, asset: Asset) -> Path:
-        return (self._embedded if asset.embedded else self.directory) / asset.file
+        if asset.embedded:
+            return self._embedded / asset.file
+        return (self._imported if asset.imported else self.directory) / asset.file
 
     def _pin_mark(self, file: str) -> Path:
         return self.directory / f".{file}.pinned"

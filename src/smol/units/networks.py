@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -18,8 +19,9 @@ from smol.engines.engine import TensorSpec, layout_of
 from smol.engines.onnx import OnnxEngine
 from smol.engines.torch import NetworkSpec, TorchEngine, register_network
 from smol.errors import Cancelled, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable, nearest
-from smol.models import Model, Store, Variant, load_catalog
+from smol.models import Catalog, Library, Model, Store, Variant
 from smol.models.catalog import read_labels
+from smol.models.published import PUBLISHED
 from smol.vision import DEFAULT_MAX_PIXELS, Preprocessor
 
 if TYPE_CHECKING:
@@ -100,14 +102,17 @@ class Network:
 class Networks:
     """The networks of one task in this worker. Safe to use from several threads."""
 
-    def __init__(self, task: Literal["classify", "detect"], settings: Mapping[str, Any], store: Store) -> None:
+    def __init__(
+        self, task: Literal["classify", "detect"], settings: Mapping[str, Any], store: Store, library: Library
+    ) -> None:
         self._task = task
         self.settings = parse_settings(task, settings)
         self._store = store
-        self._catalog = load_catalog()
+        self._library = library
         if self.settings.model is not None:
             self._catalog.find(task, self.settings.model)  # Refuse an unknown one at start, not at the first call.
         self._names: dict[str | None, str] = {}
+        self._named_in: Catalog | None = None
         self._loaded: dict[str, Network] = {}
         self._guard = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
@@ -116,13 +121,22 @@ class Networks:
     def from_context(cls, task: Literal["classify", "detect"], context: Context) -> Networks:
         """With the unit's settings and the models in the shared cache directory."""
         share_one_heap()  # Before the threads start that calls will run in.
-        return cls(task, context.settings, Store.from_environment(os.path.join(context.cache_dir, "models")))
+        library = Library(Path(context.data_dir).parents[1] / "models")  # Beside the units' own directories.
+        store = Store.from_environment(os.path.join(context.cache_dir, "models"), library.directory)
+        return cls(task, context.settings, store, library)
+
+    @property
+    def _catalog(self) -> Catalog:
+        return self._library.catalog()
 
     def get(self, name: str | None, context: Context) -> Network:
         """The network of that name, or the default; loaded, and fetched if need be, at the first call.
 
         Raises NotFound for an unknown name, Unavailable when its file can't be had, DataLoss when it is damaged.
         """
+        catalog = self._catalog
+        if catalog is not self._named_in:  # Something was imported or removed.
+            self._named_in, self._names = catalog, {}
         key = self._names.get(name)
         if key is not None:
             with self._guard:
@@ -131,7 +145,7 @@ class Networks:
                     self._loaded[key] = network  # To the end: most recently used.
                     return network
         network = self._resolve(name, context)
-        self._names[name] = f"{network.model.name}:{network.variant.name}"
+        self._names[name] = _key(network.model, network.variant)
         return network
 
     def listing(self) -> list[ModelInfo]:
@@ -169,6 +183,10 @@ class Networks:
 
     def _resolve(self, name: str | None, context: Context) -> Network:
         name = name if name is not None else self.settings.model
+        if name in PUBLISHED and all(model.name != name for model in self._catalog.model):
+            raise FailedPrecondition(
+                f"model {name!r} is converted before its first use; run: smol models pull {name}"
+            )
         if name is not None:
             return self._load(*self._catalog.find(self._task, name), context, ladder=":" not in name)
         failures = []
@@ -193,7 +211,7 @@ class Networks:
         )
 
     def _load(self, model: Model, variant: Variant, context: Context, *, ladder: bool) -> Network:
-        key = f"{model.name}:{variant.name}"
+        key = _key(model, variant)
         with self._guard:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:
@@ -251,6 +269,11 @@ class Networks:
             engine = OnnxEngine.load(path, threads=threads, spin=self.settings.spin)
         context.log.info("loaded %s:%s", model.name, variant.name)
         return Network(model, variant, engine, names)
+
+
+def _key(model: Model, variant: Variant) -> str:
+    """Tells a variant from another of the same name that took its place."""
+    return f"{model.name}:{variant.name}:{variant.sha256}"
 
 
 def register_embedded() -> None:

@@ -36,7 +36,7 @@ def make_context(tmp_path: Path, link: RecordingLink) -> MakeContext:
             Environment(
                 unit=unit,
                 log=logging.getLogger(f"smol.units.{unit}"),
-                data_dir=tmp_path / "data",
+                data_dir=tmp_path / "data" / "units" / unit,
                 cache_dir=tmp_path / "cache",
                 settings=settings,
                 link=link,

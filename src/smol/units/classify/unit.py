@@ -28,10 +28,13 @@ class FoundClass(msgspec.Struct, frozen=True):
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
     """The most probable classes of one picture, highest first.
 
+    unsure: whether the best class is less probable than the model needs to be right more often than
+    wrong; null where that was not measured for the model.
     width, height: of the upright picture in pixels.
     """
 
     classes: list[FoundClass]
+    unsure: bool | None
     width: int
     height: int
     model: str
@@ -77,13 +80,15 @@ class Classify(Unit):
         prepared = perf_counter()
         logits = network.run(tensor)[0]
         inferred = perf_counter()
-        probabilities = softmax(logits)
+        read = network.variant.output
+        probabilities = softmax(logits) if read.head == "softmax" else logits
         classes = [
             FoundClass(network.labels[index], round(float(probabilities[index]), 4), index)
             for index in np.argsort(-probabilities)[:top].tolist()
         ]
         return Classification(
             classes=classes,
+            unsure=None if read.unsure_below is None else float(probabilities.max()) < read.unsure_below,
             width=picture.width,
             height=picture.height,
             model=network.model.name,

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from smol.errors import InvalidArgument, NotFound
 from smol.sdk import Attachment, Context
@@ -52,6 +54,17 @@ def test_as_many_classes_as_asked_for_are_reported(unit: Classify, context: Cont
     assert sum(item.score for item in every.classes) == pytest.approx(1, abs=0.05)
     assert (every.model, every.variant) == ("mobilenet-v1", "0.25-128")
     assert len(unit.image(photo, context, top=1).classes) == 1
+
+
+def test_an_answer_below_the_measured_threshold_of_its_model_is_unsure(
+    unit: Classify, context: Context, photo: Attachment
+) -> None:
+    found = unit.image(photo, context, model="mobilenet-v2")
+    assert found.unsure is (found.classes[0].score < 0.4)
+    noise = io.BytesIO()
+    Image.effect_noise((256, 256), 90).convert("RGB").save(noise, "PNG")
+    assert unit.image(Attachment(noise.getvalue()), context, model="mobilenet-v1:0.5-160-int8").unsure is True
+    assert unit.image(photo, context, model="smol-classify").unsure is None
 
 
 def test_what_is_no_picture_is_refused(unit: Classify, context: Context) -> None:
