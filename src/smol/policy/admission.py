@@ -245,7 +245,7 @@ class Admission:
             key = f"{ask.kind.value}:{ask.ticket}"
             books.ledger.reserve(key, ask.kind, ask.bytes)
             self.grants[ask.ticket] = Grant(ask.ticket, None, key, (), now, ask.beside)
-            out.append(Admit(ask.ticket, None, None, False, ask.bytes, f"{mib(ask.bytes)} were free"))
+            out.append(Admit(ask.ticket, None, None, False, ask.bytes, _were_free(ask, ask.bytes)))
             return
         parts = tuple(books.missing_parts(ask, variant))
         resident = books.residents.get(ask.worker)
@@ -262,7 +262,7 @@ class Admission:
             books.models[ask.model.key] = ask.model
         self.enter(ask.ticket, resident, parts, now, ask.keep_alive_seconds)
         name = variant.name if variant else None
-        out.append(Admit(ask.ticket, ask.worker, name, True, size, f"{mib(size)} were free"))
+        out.append(Admit(ask.ticket, ask.worker, name, True, size, _were_free(ask, size)))
 
     def enter(
         self,
@@ -387,3 +387,8 @@ class Admission:
             down = Degrade(model.unit, model.name, variants[index].name, variants[index + 1].name, reason)
             out.append(down)
         self._books.models[model.key] = model
+
+
+def _were_free(ask: Ask, size_bytes: int) -> str:
+    what = ask.model.key if ask.model else ask.worker or ask.ticket.partition(" #")[0]
+    return f"{mib(size_bytes)} were free for {what}"

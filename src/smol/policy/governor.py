@@ -12,7 +12,7 @@ its process is gone.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Container
 
 import msgspec
@@ -65,10 +65,19 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The last decisions, oldest first. Warm calls, which need no decision, are not among them."""
+    """The last decisions, oldest first. Warm calls, which need no decision, are not among them.
+
+    counts: how many there were of each kind, by its tag.
+    """
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque(maxlen=HISTORY)
+        self.counts: Counter[str] = Counter()
+
+    def add(self, event: Event) -> None:
+        """Remember one."""
+        self.events.append(event)
+        self.counts[str(event.decision.__struct_config__.tag)] += 1
 
     def explain(self, subject: str) -> tuple[Event, ...]:
         """The decisions about a ticket, worker, unit or model."""
@@ -163,7 +172,7 @@ class Governor:
         if waiter is None:
             return None
         refuse = refusal(self._books, waiter, now, "no room came free before its deadline")
-        self.journal.events.append(Event(now, refuse))
+        self.journal.add(Event(now, refuse))
         return refuse
 
     def size_for(self, worker: str, model: Model) -> int:
@@ -437,7 +446,7 @@ class Governor:
     def _log(self, now: float, out: list[Decision]) -> Decisions:
         """Remember what was decided; shortage postpones the next step up a ladder."""
         for decision in out:
-            self.journal.events.append(Event(now, decision))
+            self.journal.add(Event(now, decision))
             if isinstance(decision, Refuse | Degrade | Kill):
                 self._books.trouble_at = now
         return tuple(out)

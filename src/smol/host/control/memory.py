@@ -59,6 +59,7 @@ class MemoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     guarantee: `hard` (the kernel keeps the budget), `process` or `none`; kept_by: what does; missing: what would
     make it better. used_bytes: by everything, as last measured; peak_bytes: the most there ever was.
     level: calm, soft (memory gets short: trim, unload, degrade) or hard (refuse, end who is over).
+    decisions: how many there were of each kind since the host started.
     waiting: who waits for room. degraded: models below their best variant, by how many steps.
     """
 
@@ -77,6 +78,7 @@ class MemoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     degraded: dict[str, int]
     workers: list[WorkerMemory]
     others: list[Share]
+    decisions: dict[str, int]
     last_decision: str = ""
 
 
@@ -306,6 +308,7 @@ class Memory(Unit):
             degraded=standing.steps,
             workers=self._workers(standing),
             others=_others(standing),
+            decisions=dict(keeper.governor.journal.counts),
             last_decision=last.decision.reason if last is not None else "",
         )
 

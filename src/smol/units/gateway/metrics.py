@@ -35,10 +35,31 @@ class Metrics:
         self.calls = Gauge("smol_host_calls", "Calls that the host has taken since it started.", registry=registry)
         self.clients = Gauge("smol_host_clients", "Connections to the host.", registry=registry)
         self.budget = Gauge("smol_budget_bytes", "The memory budget.", registry=registry)
-        self.measured = Gauge("smol_memory_bytes", "Memory measured of all processes (PSS).", registry=registry)
+        self.guarantee = Gauge(
+            "smol_budget_guarantee",
+            "1 for how the budget is kept: hard, process or none.",
+            ["guarantee"],
+            registry=registry,
+        )
+        self.measured = Gauge("smol_memory_bytes", "Memory in use by everything.", registry=registry)
+        self.peak = Gauge("smol_memory_peak_bytes", "The most memory ever in use.", registry=registry)
+        self.reserved = Gauge("smol_memory_reserved_bytes", "Memory promised to everything.", registry=registry)
+        self.queued = Gauge("smol_memory_waiting", "Who waits for room.", registry=registry)
+        self.decisions = Gauge(
+            "smol_memory_decisions",
+            "Decisions of the governor since the host started, as evict, refuse or degrade.",
+            ["decision"],
+            registry=registry,
+        )
         worker = ["worker"]
         self.worker_bytes = Gauge(
             "smol_worker_memory_bytes", "Memory measured of a worker (PSS).", worker, registry=registry
+        )
+        self.worker_reserved = Gauge(
+            "smol_worker_reserved_bytes",
+            "Memory promised to a worker, with its models.",
+            worker,
+            registry=registry,
         )
         self.worker_ready = Gauge(
             "smol_worker_ready", "1 for a worker that takes calls.", worker, registry=registry
@@ -61,8 +82,7 @@ class Metrics:
         status: dict[str, Any] = await host.call("lifecycle.status")
         self.calls.set(status["calls"])
         self.clients.set(status["clients"])
-        self.budget.set(status["budget_bytes"])
-        self.measured.set(status["pss_bytes"])
+        await self._add_memory(host)
         workers: list[dict[str, Any]] = await host.call("lifecycle.processes")
         by_name = {
             self.worker_bytes: "pss_bytes",
@@ -78,3 +98,20 @@ class Metrics:
                 gauge.labels(entry["name"]).set(entry.get(name, 0))
             self.worker_ready.labels(entry["name"]).set(entry["state"] == "ready")
         return generate_latest(self._registry)
+
+    async def _add_memory(self, host: HostAccess) -> None:
+        memory: dict[str, Any] = await host.call("memory.status")
+        self.budget.set(memory["budget_bytes"])
+        self.guarantee.clear()
+        self.guarantee.labels(memory["guarantee"]).set(1)
+        self.measured.set(memory["used_bytes"])
+        self.peak.set(memory["peak_bytes"])
+        self.reserved.set(memory["reserved_bytes"])
+        self.queued.set(memory["waiting"])
+        for decision, count in memory["decisions"].items():
+            self.decisions.labels(decision).set(count)
+        self.worker_reserved.clear()
+        for entry in memory["workers"]:
+            self.worker_reserved.labels(entry["name"]).set(entry["reserved_bytes"])
+        for entry in memory["others"]:
+            self.worker_reserved.labels(entry["name"]).set(entry["size_bytes"])

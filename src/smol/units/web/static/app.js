@@ -55,25 +55,40 @@ const hash = (name) => [...name].reduce((sum, letter) => (sum * 33 + letter.char
 const hue = (name) => (hash(name) * 137.5) % 360; // The golden angle, so that neighbours differ.
 const color = (name) => `hsl(${hue(name)} 55% 45%)`;
 
-function showMemory(status, processes) {
-  const used = processes.filter((entry) => entry.pss_bytes > 0);
-  $("memory-sum").textContent = `${mib(status.pss_bytes)} measured of ${mib(status.budget_bytes)}`;
-  $("bar").replaceChildren(...used.map((entry) => {
-    const part = make("span");
-    part.style.setProperty("width", `${100 * entry.pss_bytes / status.budget_bytes}%`);
-    part.style.setProperty("background", color(entry.name));
-    part.title = `${entry.name}: ${mib(entry.pss_bytes)}`;
-    return part;
+// Each part is as wide as what is reserved; as much of it is solid as is in use.
+function showMemory(memory, processes) {
+  const used = new Map(processes.map((entry) => [entry.name, entry.pss_bytes]));
+  const parts = [
+    ...memory.others.map((entry) => ({ name: entry.name, reserved: entry.size_bytes, uses: used.get(entry.name) ?? entry.size_bytes })),
+    ...memory.workers.map((entry) => ({ name: entry.name, reserved: entry.reserved_bytes, uses: used.get(entry.name) ?? entry.measured_bytes })),
+  ];
+  const words = (part) => `${part.name} ${mib(part.uses)} of ${mib(part.reserved)} reserved`;
+  $("memory-sum").textContent = `${mib(memory.used_bytes)} in use, ${mib(memory.reserved_bytes)} reserved of ${mib(memory.budget_bytes)}`;
+  const means = { hard: "the kernel keeps the budget", process: "limits of each process and polling keep the budget", none: "nothing enforces the budget" };
+  $("guarantee").textContent = [means[memory.guarantee], memory.missing, memory.level_reason].filter(Boolean).join(" · ");
+  $("bar").replaceChildren(...parts.map((part) => {
+    const span = make("span");
+    const solid = 100 * Math.min(1, part.uses / Math.max(1, part.reserved));
+    const tone = color(part.name);
+    span.style.setProperty("width", `${100 * Math.max(part.reserved, part.uses) / memory.budget_bytes}%`);
+    span.style.setProperty("background", `linear-gradient(to right, ${tone} ${solid}%, color-mix(in srgb, ${tone} 35%, transparent) ${solid}%)`);
+    span.title = words(part);
+    return span;
   }));
-  $("bar").setAttribute("aria-label", used.map((entry) => `${entry.name} ${mib(entry.pss_bytes)}`).join(", "));
-  $("legend").replaceChildren(...used.map((entry) => {
+  $("bar").setAttribute("aria-label", parts.map(words).join(", "));
+  $("legend").replaceChildren(...parts.map((part) => {
     const item = make("li");
     const dot = make("span", "", "dot");
-    dot.style.setProperty("background", color(entry.name));
-    const reserved = entry.reserved_bytes ? ` of ${mib(entry.reserved_bytes)} reserved` : "";
-    item.append(dot, `${entry.name} ${mib(entry.pss_bytes)}${reserved}`);
+    dot.style.setProperty("background", color(part.name));
+    item.append(dot, words(part));
     return item;
   }));
+}
+
+function showDecisions(occasions) {
+  if (!occasions.length) return;
+  $("decisions").replaceChildren(...occasions.map(({ at, decision, reason }) =>
+    make("li", `${new Date(1000 * at).toLocaleTimeString()} ${decision}: ${reason}`)));
 }
 
 function showUnits(units) {
@@ -99,31 +114,21 @@ let shownAt = 0;
 async function refresh() {
   if (document.hidden) return;
   try {
-    const [status, processes, units] = await Promise.all(
-      ["lifecycle.status", "lifecycle.processes", "lifecycle.units"].map(async (name) => (await call(name)).json()));
+    const [status, memory, occasions, processes, units] = await Promise.all(
+      ["lifecycle.status", "memory.status", "memory.explain", "lifecycle.processes", "lifecycle.units"].map(
+        async (name) => (await call(name)).json()));
     $("version").textContent = status.version;
     $("state").textContent = `up ${Math.round(status.uptime_seconds / 60)} min, ${status.calls} calls`;
     $("state").className = "quiet";
-    showMemory(status, processes);
+    showMemory(memory, processes);
+    showDecisions(occasions);
     showUnits(units);
     if (!shownAt) startPlayground(units.filter((unit) => unit.kind).map((unit) => unit.name));
-    if (!shownAt && units.some((unit) => unit.name === "memory")) followDecisions();
     if (shownAt++ % 5 === 0 && units.some((unit) => unit.name === "executor")) await showPrograms();
   } catch (error) {
     $("state").textContent = error.message;
     $("state").className = "bad";
   }
-}
-
-async function followDecisions() {
-  try {
-    for await (const { name, data } of events(await call("memory.watch"))) {
-      if (name) return;
-      if ($("decisions").querySelector(".quiet")) $("decisions").replaceChildren();
-      $("decisions").prepend(make("li", `${new Date().toLocaleTimeString()} ${data.reason ?? JSON.stringify(data)}`));
-      while ($("decisions").children.length > 50) $("decisions").lastChild.remove();
-    }
-  } catch { /* An older host has no such operation. */ }
 }
 
 // A photo --------------------------------------------------------------------------------------
