@@ -92,6 +92,7 @@ def _prepare(job: dict[str, Any]) -> None:
     if job.get("source_file"):
         with open(job["source_file"], "w", encoding="utf-8", errors="surrogateescape") as text:
             text.write(job["source"])
+    sys.path += [path for path in job.get("paths", []) if path not in sys.path]
     limits = dict(job.get("limits", {}))
     if "CPU" in limits:  # what earlier jobs of a session used does not count
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -173,7 +173,8 @@ class Box:
             "binds": [list(bind) for bind in self.kind.binds],
             "paths": list(self.kind.paths),
             "readable": [source for source, _ in self.kind.binds]
-            + [f"/dev/{name}" for name in seal.DEVICES],
+            + [f"/dev/{name}" for name in seal.DEVICES]
+            + list(self.kind.outer_paths),
             "cgroups": [] if self.cell is None else self.cell.paths,
             "folder": self._folder,
             "disk_bytes": limits.disk_bytes,
@@ -237,6 +238,11 @@ class Box:
             self._stopped = verdict
         self._keeper.kill(self._id)
         self._done.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it lives and can be given a job."""
+        return not (self._gone.is_set() or self._report or self._keeper.dead or self._stopped)
 
     async def run(self, job: Job, limits: Limits, tell: Output | None = None) -> Outcome:
         """Run a job. A sandbox runs one, unless the job says that it stays. Raises Unavailable."""

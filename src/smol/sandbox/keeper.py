@@ -45,13 +45,15 @@ class Keeper:
         self._count = 0
         self.ready = asyncio.Event()
         self.dead = False
+        self.library = ""
+        self.version: tuple[int, ...] = ()
         self._loop.add_reader(control, self._hear)
 
     @classmethod
-    async def started(cls) -> Keeper:
-        """Start a nursery with this interpreter's own Python. Raises FailedPrecondition."""
+    async def started(cls, python: str = "") -> Keeper:
+        """Start a nursery with this Python, by default the one that runs Smol. Raises FailedPrecondition."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        python = getattr(sys, "_base_executable", "") or sys.executable
+        python = python or getattr(sys, "_base_executable", "") or sys.executable
         try:
             with theirs:
                 process = subprocess.Popen(  # noqa: ASYNC220  (it forks and executes, and is back)
@@ -118,6 +120,7 @@ class Keeper:
                 return
             message = json.loads(data)
             if "ready" in message:
+                self.library, self.version = message["library"], tuple(message["version"])
                 self.ready.set()
             elif "gone" in message:
                 self._gone.pop(message["gone"], asyncio.Event()).set()

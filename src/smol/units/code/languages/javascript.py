@@ -1,0 +1,21 @@
+"""JavaScript: Node, where it is installed. V8 maps more than any limit on address space allows, so it needs cgroups."""
+
+from __future__ import annotations
+
+from smol.sizes import MIB
+from smol.units.code.languages.language import Language
+
+__all__ = ["JAVASCRIPT"]
+
+_PROGRAMS = ("/usr/bin/node", "/usr/local/bin/node", "/usr/bin/nodejs")
+
+JAVASCRIPT = Language(
+    name="javascript",
+    description="Node",
+    suffix="js",
+    programs=_PROGRAMS,
+    needs=("namespaces", "cgroup"),
+    arguments=("--max-old-space-size=512", "--single-threaded-gc", "{}"),
+    check_arguments=("--check", "{}"),
+    shows=_PROGRAMS,
+)
