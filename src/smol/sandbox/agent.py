@@ -34,8 +34,9 @@ VALUE_CHARACTERS = 1 << 16
 
 def live(job_fd: int, plan: dict[str, Any]) -> NoReturn:
     """Run jobs until told to end. The first byte sent says that the seals are on."""
-    os.write(job_fd, b"R")
+    _run("import json\n[0]", _fresh())  # once for nothing, so that the pages it touches are this process's own
     names: dict[str, Any] = _fresh()
+    os.write(job_fd, b"R")
     while True:
         head = _read(job_fd, _LENGTH.size)
         if not head:
@@ -116,9 +117,11 @@ def _run(source: str, names: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     try:
         linecache.cache["<code>"] = (len(source), None, source.splitlines(True), "<code>")
         tree = ast.parse(source, "<code>")
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        last = tree.body[-1] if tree.body else None
+        if isinstance(last, ast.Expr):
+            tree.body.pop()
         exec(compile(tree, "<code>", "exec"), names)  # noqa: S102
-        if last is None:
+        if not isinstance(last, ast.Expr):
             return 0, {}
         value = eval(compile(ast.Expression(last.value), "<code>", "eval"), names)  # noqa: S307
         return 0, _shown(value)

@@ -415,5 +415,3 @@ class Box:
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
-
-

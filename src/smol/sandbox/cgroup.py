@@ -117,9 +117,10 @@ class Cell:
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed for memory."""
-        return self.memory.field(
-            "memory.events" if self.memory.version == 2 else "memory.oom_control", "oom_kill"
-        ) or 0
+        return (
+            self.memory.field("memory.events" if self.memory.version == 2 else "memory.oom_control", "oom_kill")
+            or 0
+        )
 
     def refused_processes(self) -> int:
         """How often a process or thread was refused for their number."""
@@ -129,7 +130,8 @@ class Cell:
         """Remove the groups; a process that has just ended may keep one for a moment."""
         deadline = time.monotonic() + within_seconds
         while True:
-            if all([group.remove() for group in self._groups()]):
+            left = [group for group in self._groups() if not group.remove()]  # each is tried
+            if not left:
                 return True
             if time.monotonic() > deadline:
                 return False

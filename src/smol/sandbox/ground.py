@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Collection, Sequence
 
-
 from smol.errors import FailedPrecondition, SmolError
 from smol.sandbox.box import Box
 from smol.sandbox.cgroup import Parent, find_parent
@@ -37,9 +36,11 @@ class Ground:
 
 async def explore(without: Collection[str] = ()) -> Ground:
     """Try what there is. without: layers to do as if this machine did not have them."""
-    missing = {layer: "left out on request" for layer in without}
+    missing = dict.fromkeys(without, "left out on request")
     if sys.platform != "linux":
-        return _nothing(missing, f"{sys.platform} has none of these; run Smol on Linux, or in a Linux virtual machine")
+        return _nothing(
+            missing, f"{sys.platform} has none of these; run Smol on Linux, or in a Linux virtual machine"
+        )
     parent = None
     if "cgroup" not in missing:
         try:
@@ -133,5 +134,3 @@ def _setting(path: str) -> str:
 def _nothing(missing: dict[str, str], reason: str) -> Ground:
     full = {layer: missing.get(layer, reason) for layer in LAYERS}
     return Ground(None, Isolation(tier="none", layers=[], missing=full, fix=_fix(full)), None)
-
-

@@ -128,7 +128,7 @@ class Keeper:
                 self._answer(message)
 
     def _answer(self, message: dict[str, Any]) -> None:
-        future = self._spawned.pop(message.get("spawned", message.get("failed")), None)
+        future = self._spawned.pop(int(message.get("spawned", message.get("failed", 0))), None)
         if future is None or future.done():
             return
         if "spawned" in message:

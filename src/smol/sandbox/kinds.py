@@ -67,6 +67,6 @@ def _package_folders() -> list[str]:
 
 
 def open_to_all(path: str) -> bool:
-    """Whether any user may go to `path`: what a sandbox that is not root's needs where it has no root of its own."""
+    """Whether any user may go to `path`: what a sandbox needs that sees the host's files as another user."""
     here = Path(os.path.realpath(path))
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (here, *here.parents) if folder.is_dir())

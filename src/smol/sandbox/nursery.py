@@ -262,7 +262,9 @@ def main(control_fd: int) -> int:
     gc.freeze()
     nursery = Nursery(socket.socket(fileno=control_fd))
     try:
-        nursery.say({"ready": os.getpid(), "library": os.path.dirname(os.__file__), "version": sys.version_info[:2]})
+        nursery.say(
+            {"ready": os.getpid(), "library": os.path.dirname(os.__file__), "version": sys.version_info[:2]}
+        )
         nursery.serve()
     finally:
         nursery.clean_up()

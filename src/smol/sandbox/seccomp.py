@@ -78,7 +78,7 @@ Instruction = tuple[int, int, int, int]
 
 @functools.cache
 def build_filter(profile: str, own_pid: int = 0, machine: str = "") -> bytes:
-    """The filter for a profile. own_pid: where there is no PID namespace, the only process that may be signalled."""
+    """The filter for a profile. own_pid: without a PID namespace, the only process that may be signalled."""
     machine = machine or platform.machine()
     numbers = NUMBERS[machine]
     program: list[Instruction] = [

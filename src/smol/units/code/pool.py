@@ -108,7 +108,6 @@ class Pool:
         keeper = await self.keeper()
         while kind is None and self._warm:
             box = self._warm.popleft()
-            self._wanted.set()
             if box.ready:
                 return box
             self.discard(box)
@@ -127,7 +126,8 @@ class Pool:
         raise Unavailable("no sandbox could be made")
 
     def discard(self, box: Box) -> None:
-        """Close a sandbox while the caller goes on."""
+        """Close a sandbox while the caller goes on, and only now warm up another: not beside the run."""
+        self._wanted.set()
         task = asyncio.get_running_loop().create_task(box.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

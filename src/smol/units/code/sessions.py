@@ -51,7 +51,8 @@ class Sessions:
         """Open one. life: a context that lasts as long as the unit. Raises ResourceExhausted."""
         if len(self._open) >= self._most:
             raise ResourceExhausted(
-                f"{self._most} sessions are open; close one, or raise `sessions` in [units.code]", retry_after_ms=1000
+                f"{self._most} sessions are open; close one, or raise [units.code] sessions",
+                retry_after_ms=1000,
             )
         name = secrets.token_hex(8)
         holding: asyncio.Future[Box] = asyncio.get_running_loop().create_future()
@@ -153,9 +154,7 @@ class Sessions:
 
     def _find(self, name: str) -> _Open:
         if name not in self._open:
-            raise NotFound(
-                f"no session {name!r}: it was closed, rested too long, or met a limit; create another"
-            )
+            raise NotFound(f"no session {name!r}: it was closed, rested too long, or met a limit; create another")
         return self._open[name]
 
     def _shown(self, entry: _Open) -> Session:

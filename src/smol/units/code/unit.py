@@ -291,7 +291,7 @@ class Code(Unit):
         known = self._settings.environments
         if environment not in known:
             names = ", ".join(sorted(known)) or "none"
-            raise InvalidArgument(f"no environment {environment!r} in [units.code.environments]; there are: {names}")
+            raise InvalidArgument(f"no environment {environment!r} in [units.code.environments]; known: {names}")
         return python_kind(await self._boxes.keeper(), known[environment])
 
     def _obstacle(self, tongue: Language) -> str:

@@ -1,8 +1,7 @@
-"""JavaScript: Node, where it is installed. V8 maps more than any limit on address space allows, so it needs cgroups."""
+"""JavaScript: Node, where it is installed. V8 maps more than a limit on address space allows: it needs cgroups."""
 
 from __future__ import annotations
 
-from smol.sizes import MIB
 from smol.units.code.languages.language import Language
 
 __all__ = ["JAVASCRIPT"]

@@ -7,7 +7,7 @@ from smol.units.code.languages.language import Language
 __all__ = ["PYTHON"]
 
 # Runs in a sandbox of its own: parsing is work on hostile input, too.
-_CHECKER = '''
+_CHECKER = """
 import ast, builtins, json, symtable, sys
 
 source = sys.stdin.read()
@@ -17,7 +17,8 @@ try:
     table = symtable.symtable(source, "<code>", "exec")
 except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
     line, column = getattr(error, "lineno", None), getattr(error, "offset", None)
-    problems.append({"line": line or 1, "column": column or 1, "message": getattr(error, "msg", None) or str(error)})
+    message = getattr(error, "msg", None) or str(error)
+    problems.append({"line": line or 1, "column": column or 1, "message": message})
 else:
     known = set(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__"}
     known |= {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
@@ -39,7 +40,7 @@ else:
             problems.append({"line": node.lineno, "column": node.col_offset + 1,
                              "message": f"undefined name {node.id!r}"})
 sorted(problems, key=lambda problem: (problem["line"], problem["column"]))
-'''
+"""
 
 PYTHON = Language(
     name="python",

@@ -1,4 +1,4 @@
-"""Shell: bash or sh with the host's own small tools. Its many processes need cgroups and namespaces to hold them."""
+"""Shell: bash or sh with the host's own small tools. Its processes need cgroups and namespaces to hold them."""
 
 from __future__ import annotations
 
