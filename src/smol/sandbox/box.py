@@ -43,8 +43,8 @@ _VERDICTS: dict[int, Verdict] = {
     agent.FORBIDDEN: "forbidden",
     agent.DISK: "disk",
 }
-_NATIVE_SPARE_BYTES = 64 * MIB
-"""Kernel buffers that no limit on address space sees; see docs/explanation/sandbox.md."""
+_LIBRARY_BYTES = 192 * MIB
+"""Address space, beyond the memory of a run, for libraries that are mapped and little of them touched (numpy)."""
 
 
 class _Stream:
@@ -196,8 +196,10 @@ class Box:
             said += data
             if said == b"WR" and self._work >= 0:
                 return
+            if said == b"!":
+                continue
             if not data or not b"WR".startswith(said):
-                reason = said.lstrip(b"W!").decode("utf-8", "replace") or "it ended before it was sealed"
+                reason = said.lstrip(b"WR!").decode("utf-8", "replace") or "it ended before it was sealed"
                 raise FailedPrecondition(f"no sandbox could be made: {reason}")
 
     async def _readable(self, descriptor: int) -> None:
@@ -289,8 +291,10 @@ class Box:
             resources["NPROC"] = limits.processes + 2
         if self.cell is None:
             room = max(16 * MIB, limits.memory_bytes - limits.disk_bytes)
-            resources["AS"] = self._keeper.memory_bytes() + room
-        private = "namespaces" in self.layers
+            mapped, private = self._keeper.memory_bytes()
+            resources["AS"] = mapped + room + _LIBRARY_BYTES
+            resources["DATA"] = private + room
+        rooted = "namespaces" in self.layers
         data = json.dumps(
             {
                 "source": job.source,
@@ -301,7 +305,7 @@ class Box:
                 "environment": job.environment,
                 "keep": job.keep,
                 "limits": resources,
-                "paths": [] if private else list(self.kind.outer_paths),
+                "paths": [] if rooted else list(self.kind.outer_paths),
             }
         ).encode()
         return struct.pack("=I", len(data)) + data

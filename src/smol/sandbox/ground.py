@@ -12,13 +12,11 @@ from smol.sandbox.box import Box
 from smol.sandbox.cgroup import Parent, find_parent
 from smol.sandbox.keeper import Keeper
 from smol.sandbox.kernel import landlock_abi
-from smol.sandbox.kinds import open_to_all, python_kind
+from smol.sandbox.kinds import python_kind, reachable_python
 from smol.sandbox.records import LAYERS, Isolation, Job, Limits, Tier
 from smol.sizes import MIB
 
 __all__ = ["Ground", "explore"]
-
-_SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 class Ground:
@@ -58,7 +56,7 @@ async def explore(without: Collection[str] = ()) -> Ground:
         if not private:
             missing.setdefault("namespaces", problem)
         layers = [layer for layer in LAYERS if layer not in missing]
-        python = "" if private else _reachable_python(layers)
+        python = "" if private else reachable_python(layers)
         if python is None:
             missing["uid"] = "this Python lies in a directory that is closed to others"
             return _nothing(missing, "install a Python for all users: apt-get install python3")
@@ -70,13 +68,6 @@ async def explore(without: Collection[str] = ()) -> Ground:
         return Ground(keeper, _isolation(layers, missing), parent)
     missing.update({layer: problem for layer in LAYERS if layer not in missing})
     return _nothing(missing, problem)
-
-
-def _reachable_python(layers: Sequence[str]) -> str | None:
-    """Where the sandbox sees the host's files as another user, its Python must be open to that one."""
-    if "uid" not in layers or open_to_all(os.path.dirname(os.__file__)):
-        return ""
-    return _SYSTEM_PYTHON if os.path.exists(_SYSTEM_PYTHON) else None
 
 
 async def _try(python: str, layers: Sequence[str], parent: Parent | None) -> Keeper:

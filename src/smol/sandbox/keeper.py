@@ -168,7 +168,9 @@ class Keeper:
     def pid(self) -> int:
         return self.process.pid
 
-    def memory_bytes(self) -> int:
-        """Its virtual size, the least that a limit on address space must leave room for."""
+    def memory_bytes(self) -> tuple[int, int]:
+        """What it has mapped, and what of that is private and writable: limits on both must leave room for it."""
         with open(f"/proc/{self.pid}/statm") as file:
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            fields = file.read().split()
+        page = os.sysconf("SC_PAGE_SIZE")
+        return int(fields[0]) * page, int(fields[5]) * page

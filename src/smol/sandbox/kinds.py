@@ -6,17 +6,18 @@ import importlib.util
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from smol.sandbox.keeper import Keeper
 from smol.sandbox.records import Kind
 from smol.sandbox.seal import library_folders
 
-__all__ = ["PACKAGES", "open_to_all", "program_kind", "python_kind"]
+__all__ = ["PACKAGES", "program_kind", "python_kind", "reachable_python"]
 
 PACKAGES = ("numpy", "PIL")
 """Of the data-science profile; they come with Smol."""
+_SYSTEM_PYTHON = "/usr/bin/python3"
 _PLACE = "/usr/lib/packages"
 _EVERYWHERE = ("/usr/share/zoneinfo",)
 
@@ -66,7 +67,17 @@ def _package_folders() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def open_to_all(path: str) -> bool:
+def _open_to_all(path: str) -> bool:
     """Whether any user may go to `path`: what a sandbox needs that sees the host's files as another user."""
     here = Path(os.path.realpath(path))
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (here, *here.parents) if folder.is_dir())
+
+
+def reachable_python(layers: Sequence[str]) -> str | None:
+    """The Python for a sandbox that sees the host's files as another user: it must be open to that one.
+
+    Empty for the one that runs Smol; None when there is none.
+    """
+    if "uid" not in layers or _open_to_all(os.path.dirname(os.__file__)):
+        return ""
+    return _SYSTEM_PYTHON if os.path.exists(_SYSTEM_PYTHON) else None

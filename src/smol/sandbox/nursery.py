@@ -156,7 +156,8 @@ def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:
         folder = plan.get("folder") or seal.HOME
         if "namespaces" in plan["layers"]:
             seal.build_root(plan["binds"], owner, plan["disk_bytes"], plan["files"])
-            _move_paths(plan["paths"])
+            if plan["paths"]:
+                _move_library(os.path.dirname(os.__file__), plan["paths"])
         elif root:
             for place in (folder, f"{folder}/.tmp"):
                 os.chown(place, owner, owner)
@@ -230,8 +231,13 @@ def _complain(descriptor: int, error: BaseException) -> None:
         os.write(descriptor, b"!" + f"{type(error).__name__}: {error}".encode()[:2000])
 
 
-def _move_paths(paths: list[str]) -> None:
-    """Import from where the standard library and the packages are to be seen now."""
+def _move_library(library: str, paths: list[str]) -> None:
+    """Import from where the standard library and the packages are to be seen now; paths[0]: the library."""
+    for module in tuple(sys.modules.values()):
+        if isinstance(getattr(module, "__path__", None), list):
+            module.__path__ = [path.replace(library, paths[0]) for path in module.__path__]
+        if isinstance(file := getattr(module, "__file__", None), str):
+            module.__file__ = file.replace(library, paths[0])
     sys.path[:] = paths
     sys.path_importer_cache.clear()
     for name in ("prefix", "base_prefix", "exec_prefix", "base_exec_prefix"):

@@ -13,5 +13,5 @@ SHELL = Language(
     programs=("/usr/bin/bash", "/bin/bash", "/usr/bin/sh", "/bin/sh"),
     needs=("namespaces", "cgroup"),
     check_arguments=("-n", "{}"),
-    shows=("/usr/bin", "/bin"),
+    shows=("/usr/bin", "/bin", "/etc/alternatives"),
 )
