@@ -45,9 +45,7 @@ class WatchedHost:
         self._inter_process = self._read_inter_process()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.victim.kill()
         self.victim.wait()
         for listener in self._listeners:

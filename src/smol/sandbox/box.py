@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -24,6 +23,7 @@ from smol.errors import FailedPrecondition, Unavailable
 from smol.sandbox import agent, seal
 from smol.sandbox.cgroup import Cell, Parent
 from smol.sandbox.claims import ClaimReader
+from smol.sandbox.folders import count, remove_tree
 from smol.sandbox.keeper import Keeper
 from smol.sandbox.nursery import STATUS
 from smol.sandbox.products import collect
@@ -37,6 +37,7 @@ Output = Callable[[str, bytes], None]
 
 _READY_SECONDS = 10.0
 _OVERFLOW = 10
+_LOOK_SECONDS = 0.05
 _VERDICTS: dict[int, Verdict] = {
     agent.MEMORY: "memory",
     agent.PROCESSES: "processes",
@@ -261,6 +262,7 @@ class Box:
             except OSError as error:
                 raise Unavailable(f"the sandbox's limits can't be set: {error.strerror}") from error
         began = time.monotonic()
+        watch = self._loop.create_task(self._watch_folder(limits)) if self._folder else None
         try:
             async with asyncio.timeout(limits.timeout_ms / 1000):
                 await self._send(self._message(job, limits))
@@ -270,6 +272,9 @@ class Box:
         except BaseException:
             self.stop("cancelled")
             raise
+        finally:
+            if watch is not None:
+                watch.cancel()
         wall_ms = (time.monotonic() - began) * 1000
         alive = job.keep and self._stopped is None and len(self._report) < STATUS.size and self._said_once()
         if not alive:
@@ -281,6 +286,12 @@ class Box:
         if alive:
             self._given.update({product.name: product.data for product in products})
         return self._outcome(products, left_out, wall_ms, limits, alive=alive)
+
+    async def _watch_folder(self, limits: Limits) -> None:
+        """Where the file system of the sandbox has no quota, look: what grows too large ends the run."""
+        while await asyncio.to_thread(count, self._folder, limits.disk_bytes, limits.files):
+            await asyncio.sleep(_LOOK_SECONDS)
+        self.stop("disk")
 
     def _said_once(self) -> bool:
         return len(self._claims.claims) == 1 and not self._claims.broken
@@ -412,7 +423,8 @@ class Box:
         if self.cell is not None and not self.cell.remove(0):
             await asyncio.to_thread(self.cell.remove)
         if self._folder:
-            await asyncio.to_thread(shutil.rmtree, self._folder, True)
+            with contextlib.suppress(FileNotFoundError):
+                await asyncio.to_thread(remove_tree, self._folder)
 
     async def __aenter__(self) -> Box:
         return self

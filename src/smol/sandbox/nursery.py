@@ -18,7 +18,6 @@ import gc
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -27,6 +26,7 @@ import time
 from typing import Any, NoReturn
 
 from smol.sandbox import agent, kernel, seal
+from smol.sandbox.folders import remove_tree
 from smol.sandbox.seccomp import build_filter
 
 __all__ = ["main"]
@@ -139,7 +139,8 @@ class Nursery:
                     else:
                         break
             if plan.get("folder"):
-                shutil.rmtree(plan["folder"], ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove_tree(plan["folder"])
 
 
 def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:

@@ -65,8 +65,10 @@ class Pool:
         """The nursery; a new one when the old has died."""
         async with self._renewing:
             if self._ground.keeper is not None and self._ground.keeper.dead:
-                await self._ground.close()
+                for box in self._warm:
+                    self.discard(box)
                 self._warm.clear()
+                await self._ground.close()
                 self._ground = await explore(self._without)
             self.check_tier()
             if self._ground.keeper is None:
