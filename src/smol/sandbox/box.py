@@ -38,6 +38,7 @@ Output = Callable[[str, bytes], None]
 _READY_SECONDS = 10.0
 _OVERFLOW = 10
 _LOOK_SECONDS = 0.05
+_REMOVE_SECONDS = 20.0
 _VERDICTS: dict[int, Verdict] = {
     agent.MEMORY: "memory",
     agent.PROCESSES: "processes",
@@ -110,8 +111,8 @@ class Box:
         self._claims = ClaimReader()
         self._report = b""
         self._work = -1
+        self._channel: socket.socket | None = None
         self._given: dict[str, bytes] = {}
-        self._readers: list[int] = []
 
     @classmethod
     async def made(
@@ -165,7 +166,6 @@ class Box:
             (ours.fileno(), self._read_claims),
         ):
             self._loop.add_reader(descriptor, read)
-            self._readers.append(descriptor)
 
     def _plan(self, limits: Limits) -> dict[str, Any]:
         return {
@@ -187,9 +187,9 @@ class Box:
         """The first byte brings the working directory's descriptor, the second says that the seals are on."""
         said = b""
         while True:
-            await self._readable(self._channel.fileno())
+            await self._readable(self._socket.fileno())
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._channel, 2048 if said else 1, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, 2048 if said else 1, 1)
             except BlockingIOError:
                 continue
             if descriptors:
@@ -223,13 +223,13 @@ class Box:
     def _read_claims(self) -> None:
         data = b""
         try:
-            data = self._channel.recv(1 << 16)
+            data = self._socket.recv(1 << 16)
         except BlockingIOError:
             return
         except OSError:
             pass
         if not data:
-            self._loop.remove_reader(self._channel.fileno())
+            self._loop.remove_reader(self._socket.fileno())
             return
         self._claims.feed(data)
         if self._keeps and (self._claims.claims or self._claims.broken):
@@ -241,6 +241,12 @@ class Box:
             self._stopped = verdict
         self._keeper.kill(self._id)
         self._done.set()
+
+    @property
+    def _socket(self) -> socket.socket:
+        if self._channel is None:
+            raise Unavailable("the sandbox was not made")
+        return self._channel
 
     @property
     def ready(self) -> bool:
@@ -323,7 +329,7 @@ class Box:
 
     async def _send(self, data: bytes) -> None:
         try:
-            await self._loop.sock_sendall(self._channel, data)
+            await self._loop.sock_sendall(self._socket, data)
         except OSError:
             self._done.set()  # It ended: what it left says why.
 
@@ -406,13 +412,14 @@ class Box:
 
     async def close(self) -> None:
         """End it, if it lives, and leave nothing of it."""
-        for descriptor in self._readers:
-            self._loop.remove_reader(descriptor)
         if self._id:
             self._keeper.kill(self._id)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._gone.wait(), 5.0)
-        if hasattr(self, "_channel"):
+        if self._channel is not None and self._channel.fileno() >= 0:
+            # A descriptor's number serves another sandbox as soon as it is closed: whoever closes, unregisters.
+            for descriptor in (self._channel.fileno(), self._status):
+                self._loop.remove_reader(descriptor)
             self._channel.close()
             for stream in (self.stdout, self.stderr):
                 stream.close()
@@ -421,7 +428,7 @@ class Box:
             os.close(self._work)
             self._work = -1
         if self.cell is not None and not self.cell.remove(0):
-            await asyncio.to_thread(self.cell.remove)
+            await asyncio.to_thread(self.cell.remove, _REMOVE_SECONDS)
         if self._folder:
             with contextlib.suppress(FileNotFoundError):
                 await asyncio.to_thread(remove_tree, self._folder)

@@ -129,7 +129,7 @@ class Nursery:
                 os.waitpid(pid, 0)
         for plan in plans:
             for group in plan["cgroups"]:
-                for _ in range(200):
+                for _ in range(2000):
                     try:
                         os.rmdir(group)
                     except FileNotFoundError:
