@@ -10,7 +10,7 @@ TORCH  ?= torch==2.13.0
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit e2e docs bench clean dev
+.PHONY: help demo test check unit e2e docs bench clean dev sandbox-report sandbox-fuzz sandbox-soak
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -38,6 +38,15 @@ docs: dev        ## regenerate the pages that follow from the code
 
 bench: dev       ## measure, and compare with the bare work and with peers
 	@$(BIN)/python -m benchmarks.run
+
+sandbox-report: dev ## which hostile programs get out without each layer of the sandbox
+	@nice $(BIN)/python -m tests.sandbox.report
+
+sandbox-fuzz: dev ## a million mutated results of the sandbox
+	@SMOL_FUZZ_CASES=1000000 nice $(BIN)/python -m pytest -q tests/unit/sandbox/test_claims.py
+
+sandbox-soak: dev ## ten thousand sandboxed runs, after which nothing may be left
+	@SMOL_SOAK_RUNS=10000 nice $(BIN)/python -m pytest -q --timeout 3600 tests/sandbox/test_soak.py
 
 dev: $(VENV)/.dev
 
