@@ -53,7 +53,7 @@ class WatchedHost:
         self._shm.unlink(missing_ok=True)
 
     @staticmethod
-    def _listen(family: int, address: object) -> socket.socket:
+    def _listen(family: int, address: tuple[str, int] | str) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.bind(address)
         listener.listen()
