@@ -48,6 +48,8 @@ class Nursery:
         self.control = control
         self.living: dict[int, dict[str, Any]] = {}
         self.slots: dict[int, int] = {}
+        self.asker = os.getppid()
+        self.places: set[str] = set()  # where the asker makes cgroups
         self.base = 0x70000000 + os.getpid() % (1 << 20) * 64
 
     def serve(self) -> None:
@@ -86,6 +88,7 @@ class Nursery:
         return True
 
     def spawn(self, plan: dict[str, Any], descriptors: list[int]) -> None:
+        self.places.update(os.path.dirname(group) for group in plan["cgroups"])
         taken = {entry["slot"] for entry in self.living.values()}
         plan["slot"] = next(slot for slot in range(1 << 16) if slot not in taken)
         plan["uid"] = self.base + plan["slot"]
@@ -128,19 +131,26 @@ class Nursery:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         for plan in plans:
-            for group in plan["cgroups"]:
-                for _ in range(2000):
-                    try:
-                        os.rmdir(group)
-                    except FileNotFoundError:
-                        break
-                    except OSError:
-                        time.sleep(0.005)
-                    else:
-                        break
             if plan.get("folder"):
                 with contextlib.suppress(OSError):
                     remove_tree(plan["folder"])
+        for place in self.places:
+            for name in os.listdir(place):
+                if name.startswith(f"box-{self.asker}-"):  # those too that were made and not spoken of yet
+                    _remove_group(f"{place}/{name}")
+
+
+def _remove_group(group: str) -> None:
+    """Remove a cgroup; processes that were killed may keep it for a moment."""
+    for _ in range(2000):
+        try:
+            os.rmdir(group)
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:

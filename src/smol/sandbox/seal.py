@@ -76,17 +76,16 @@ def build_root(binds: list[list[str]], owner: int, disk_bytes: int, files: int) 
     for name in DEVICES:
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o666))
         kernel.mount(f"/.host/dev/{name}", f"/dev/{name}", "", kernel.MS_BIND)
-    os.mkdir("/.store")
-    kernel.mount("store", "/.store", "tmpfs", _STORE, f"size={disk_bytes},nr_inodes={files},mode=755")
+    # Mounted over a place of the host's, in this namespace alone, so that it is unmounted in one go with the rest.
+    store = "/.host/dev"
+    kernel.mount("store", store, "tmpfs", _STORE, f"size={disk_bytes},nr_inodes={files},mode=755")
     for place in STORES:  # three places, one quota
-        inner = f"/.store/{os.path.basename(place)}"
+        inner = f"{store}/{os.path.basename(place)}"
         os.mkdir(inner, 0o700)
         if owner != os.geteuid():
             os.chown(inner, owner, owner)
         os.makedirs(place, exist_ok=True)
         kernel.mount(inner, place, "", kernel.MS_BIND)
-    kernel.unmount("/.store")
-    os.rmdir("/.store")
     kernel.unmount("/.host")
     os.rmdir("/.host")
     kernel.mount("none", "/", "", kernel.MS_REMOUNT | kernel.MS_BIND | _READ_ONLY)
