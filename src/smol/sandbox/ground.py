@@ -100,7 +100,7 @@ def _isolation(layers: Sequence[str], missing: dict[str, str]) -> Isolation:
 def _fix(missing: dict[str, str]) -> str:
     """The one command that would help most."""
     if "namespaces" in missing:
-        if os.path.exists("/.dockerenv"):
+        if os.path.exists("/.dockerenv") and os.geteuid() == 0:
             return "docker run --security-opt seccomp=unconfined --cap-add SYS_ADMIN ..."
         if _setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
             return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"

@@ -45,6 +45,8 @@ def enter(layers: list[str]) -> int:
     user, group = os.geteuid(), os.getegid()
     pid = kernel.clone(_SPACES | kernel.CLONE_NEWUSER)
     if pid == 0:
+        # Who is not dumpable may not write its own maps. Nothing untrusted runs here before `drop` takes it back.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         for name, text in (("setgroups", "deny"), ("uid_map", f"65534 {user} 1"), ("gid_map", f"65534 {group} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
