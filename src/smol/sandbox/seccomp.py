@@ -40,6 +40,11 @@ ALLOWED = """
 
 WITH_PROCESSES = "fork vfork execve wait4 waitid setpgid"
 
+METADATA = """
+    chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes utimensat futimesat
+"""
+"""Landlock does not govern these: without a private root they do nothing and say it is done."""
+
 CHECKED = (
     "clone",
     "clone3",
@@ -90,6 +95,11 @@ def build_filter(profile: str, own_pid: int = 0, machine: str = "") -> bytes:
     if machine == "x86_64":
         program += [(_ABOVE_OR_EQUAL, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
     names = ALLOWED.split() + (WITH_PROCESSES.split() if profile == "program" else [])
+    if own_pid:
+        names = [name for name in names if name not in METADATA.split()]
+        for name in METADATA.split():
+            if name in numbers:
+                program += [(_EQUAL, 0, 1, numbers[name]), _fail(0)]
     for name in names:
         if name in numbers:
             program += [(_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ALLOW)]

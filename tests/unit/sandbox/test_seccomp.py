@@ -84,3 +84,11 @@ def test_sockets_lead_nowhere() -> None:
         assert decide(program, numbers["socket"], ARCHES["x86_64"], (family,)) == FAIL | errno.EACCES
     assert decide(program, numbers["socketpair"], ARCHES["x86_64"], (1,)) == ALLOW
     assert decide(program, numbers["socketpair"], ARCHES["x86_64"], (2,)) == FAIL | errno.EPERM
+
+
+def test_without_a_private_root_metadata_stays_as_it_is() -> None:
+    """Landlock does not govern chmod: it is answered without being done."""
+    for name in ("chmod", "fchmodat", "fchown", "utimensat"):
+        number = NUMBERS["x86_64"][name]
+        assert decide(build_filter("embedded", 77, "x86_64"), number, ARCHES["x86_64"]) == FAIL
+        assert decide(build_filter("embedded", 0, "x86_64"), number, ARCHES["x86_64"]) == ALLOW
