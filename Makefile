@@ -17,6 +17,7 @@ export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check check-go unit e2e docs bench squeeze soak box clean dev
+.PHONY: sandbox-report sandbox-fuzz sandbox-soak
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -62,6 +63,15 @@ box: dev         ## build dist/smol-box, one file that serves Smol
 	@$(PIP) wheel --no-deps -w build/box/cmd/smol-box/payload .
 	@cd build/box && go build -buildvcs=false -ldflags='-s -w' -o ../../dist/smol-box ./cmd/smol-box
 	@ls -l dist/smol-box
+
+sandbox-report: dev ## which hostile programs get out without each layer of the sandbox
+	@nice $(BIN)/python -m tests.sandbox.report
+
+sandbox-fuzz: dev ## a million mutated results of the sandbox
+	@SMOL_FUZZ_CASES=1000000 nice $(BIN)/python -m pytest -q tests/unit/sandbox/test_claims.py
+
+sandbox-soak: dev ## ten thousand sandboxed runs, after which nothing may be left
+	@SMOL_SOAK_RUNS=10000 nice $(BIN)/python -m pytest -q --timeout 3600 tests/sandbox/test_soak.py
 
 dev: $(VENV)/.dev
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
@@ -26,6 +27,8 @@ from smol.host.limits import choose_budget
 from smol.host.requirements import missing
 from smol.host.settings import locations_of
 from smol.models import Store, load_catalog
+from smol.sandbox.ground import explore
+from smol.sandbox.records import Isolation
 
 __all__ = ["Finding", "doctor"]
 
@@ -185,6 +188,26 @@ def _host(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _sandbox(settings: Settings) -> Iterator[Finding]:
+    async def find() -> Isolation:
+        ground = await explore()
+        await ground.close()
+        return ground.isolation
+
+    isolation = asyncio.run(find())
+    text = f"tier {isolation.tier}: {', '.join(isolation.layers) or 'no layer works'}"
+    lacks = "; ".join(f"{layer}: {reason}" for layer, reason in isolation.missing.items())
+    level = "ok" if isolation.tier == "strong" else "note"
+    yield Finding(level, "sandbox", text, isolation.fix or lacks)
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _system, _packages, _golang, _places, _units, _models, _host,
-)  # fmt: skip
+    _system,
+    _packages,
+    _golang,
+    _places,
+    _units,
+    _models,
+    _sandbox,
+    _host,
+)

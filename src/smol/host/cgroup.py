@@ -93,13 +93,27 @@ class Group:
         """Kill all processes in it; they are gone shortly after. Call again while `pids` names any."""
         if self.version == 2 and self._try("cgroup.kill", 1):
             return
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        for group in (*self.inner(), self):
+            for pid in group.pids():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def inner(self) -> list[Group]:
+        """The groups inside it, innermost first: sandboxes that a worker made."""
+        found: list[Group] = []
+        with contextlib.suppress(OSError):
+            for path in sorted(self.path.iterdir()):
+                if path.is_dir():
+                    group = Group(path, self.version)
+                    found += [*group.inner(), group]
+        return found
 
     def remove(self) -> bool:
-        """Remove it if it is empty. True: it is gone."""
+        """Remove it, and the groups inside it, if they are empty. True: it is gone."""
         try:
+            for group in self.inner():
+                with contextlib.suppress(FileNotFoundError):
+                    group.path.rmdir()
             self.path.rmdir()
         except FileNotFoundError:
             return True

@@ -54,7 +54,7 @@ def only(kind: type[Decision], decisions: tuple[Decision, ...]) -> list[Decision
 def test_what_fits_is_admitted_and_reserved() -> None:
     made = governor()
     (decision,) = made.ask(Ask("t", 10.0, "a"), 0.0)
-    assert decision == Admit("t", "a", None, True, 30 * MIB, "30.0 MiB were free")
+    assert decision == Admit("t", "a", None, True, 30 * MIB, "30.0 MiB were free for a")
     assert made.standing(0.0).reserved_bytes == 50 * MIB
 
 

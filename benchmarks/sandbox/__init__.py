@@ -1,0 +1,1 @@
+"""What a sandboxed run costs: python -m benchmarks.sandbox"""

@@ -1,0 +1,233 @@
+"""Cgroups of sandboxes: found, made beneath the caller's own so that limits nest, measured and removed.
+
+Version 1 has one hierarchy for memory and one for processes, version 2 one for both: a `Cell` covers either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from pathlib import Path
+
+from smol.errors import FailedPrecondition
+
+__all__ = ["Cell", "Group", "Parent", "find_parent"]
+
+ROOT = Path("/")
+
+
+class Group:
+    """One cgroup directory. Reading what the kernel does not tell gives None."""
+
+    def __init__(self, path: Path, version: int) -> None:
+        self.path = path
+        self.version = version
+
+    def write(self, name: str, value: int | str) -> None:
+        """Raises OSError."""
+        # Not Path.write_text: it would create what the kernel does not offer, on a file system that lets it.
+        descriptor = os.open(self.path / name, os.O_WRONLY)
+        try:
+            os.write(descriptor, str(value).encode())
+        finally:
+            os.close(descriptor)
+
+    def attempt(self, name: str, value: int | str) -> bool:
+        try:
+            self.write(name, value)
+        except OSError:
+            return False
+        return True
+
+    def set_limit(self, size_bytes: int) -> None:
+        """Limit memory, and allow no swap. Raises OSError."""
+        if self.version == 2:
+            self.write("memory.max", size_bytes)
+            self.attempt("memory.swap.max", 0)
+            return
+        # memory + swap may never be below memory alone, so which goes first depends on the direction.
+        names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+        with_swap = self.number(names[1])
+        if with_swap is None:
+            names.pop()
+        elif size_bytes > with_swap:
+            names.reverse()
+        for name in names:
+            self.write(name, size_bytes)
+        self.attempt("memory.swappiness", 0)
+
+    def number(self, name: str) -> int | None:
+        text = (self._read(name) or "").strip()
+        return int(text) if text.isdigit() else None
+
+    def field(self, name: str, field: str) -> int | None:
+        for line in (self._read(name) or "").splitlines():
+            key, _, value = line.partition(" ")
+            if key == field and value.strip().isdigit():
+                return int(value)
+        return None
+
+    def _read(self, name: str) -> str | None:
+        try:
+            return (self.path / name).read_text()
+        except OSError:
+            return None
+
+    def remove(self) -> bool:
+        """Remove it if it is empty. True: it is gone."""
+        try:
+            self.path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+                return False
+            raise
+        return True
+
+
+class Cell:
+    """The cgroups of one sandbox."""
+
+    def __init__(self, memory: Group, pids: Group | None) -> None:
+        self.memory = memory
+        self.pids = pids
+
+    @property
+    def paths(self) -> list[str]:
+        return [str(group.path) for group in self._groups()]
+
+    def _groups(self) -> list[Group]:
+        apart = self.pids is not None and self.pids.path != self.memory.path
+        return [self.memory, *([self.pids] if apart and self.pids else [])]
+
+    def limit(self, memory_bytes: int, processes: int) -> None:
+        """Raises OSError."""
+        self.memory.set_limit(memory_bytes)
+        if self.memory.version == 2:
+            self.memory.attempt("memory.oom.group", 1)
+        if self.pids is not None:
+            self.pids.write("pids.max", processes)
+
+    def peak_bytes(self) -> int | None:
+        """The most that was ever charged; None on version 2 before Linux 5.19."""
+        return self.memory.number("memory.peak" if self.memory.version == 2 else "memory.max_usage_in_bytes")
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed for memory."""
+        return (
+            self.memory.field("memory.events" if self.memory.version == 2 else "memory.oom_control", "oom_kill")
+            or 0
+        )
+
+    def refused_processes(self) -> int:
+        """How often a process or thread was refused for their number."""
+        return 0 if self.pids is None else self.pids.field("pids.events", "max") or 0
+
+    def remove(self, within_seconds: float = 0.5) -> bool:
+        """Remove the groups; a process that has just ended may keep one for a moment."""
+        deadline = time.monotonic() + within_seconds
+        while True:
+            left = [group for group in self._groups() if not group.remove()]  # each is tried
+            if not left:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+
+
+class Parent:
+    """Where cells are made. memory, pids: the groups to make them in; the same one on version 2."""
+
+    def __init__(self, memory: Group, pids: Group | None) -> None:
+        self.memory = memory
+        self.pids = pids
+        self._made = 0
+
+    def make(self) -> Cell:
+        """Raises OSError."""
+        self._made += 1
+        name = f"box-{os.getpid()}-{self._made}"
+        cell = Cell(
+            Group(self.memory.path / name, self.memory.version),
+            None if self.pids is None else Group(self.pids.path / name, self.pids.version),
+        )
+        try:
+            for path in cell.paths:
+                os.mkdir(path)
+        except OSError:
+            cell.remove(0)
+            raise
+        return cell
+
+    def sweep(self) -> int:
+        """Remove the empty cells of units that were killed together with their nursery; how many."""
+        removed = 0
+        for group in (self.memory, *([self.pids] if self.pids else [])):
+            for path in group.path.glob("box-*-*"):
+                if not Path(f"/proc/{path.name.split('-')[1]}").exists():
+                    with contextlib.suppress(OSError):
+                        path.rmdir()
+                        removed += 1
+        return removed
+
+
+def find_parent(root: Path = ROOT) -> Parent:
+    """The calling process's own groups, proved writable by making a cell. Raises FailedPrecondition."""
+    lines = _read(root / "proc/self/cgroup").splitlines()
+    by_controller: dict[str, str] = {}
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        by_controller.update(dict.fromkeys(controllers.split(","), path))
+    mount = root / "sys/fs/cgroup"
+    try:
+        if "memory" in by_controller:
+            parent = Parent(
+                Group(_below(mount / "memory", by_controller["memory"]), 1),
+                Group(_below(mount / "pids", by_controller["pids"]), 1) if "pids" in by_controller else None,
+            )
+        elif "" in by_controller and (mount / "cgroup.controllers").exists():
+            parent = _parent_of_version_2(Group(_below(mount, by_controller[""]), 2))
+        else:
+            raise FailedPrecondition("no memory cgroup is mounted; mount cgroup2 at /sys/fs/cgroup")
+        parent.sweep()
+        cell = parent.make()
+        try:
+            cell.limit(64 << 20, 64)
+        finally:
+            cell.remove()
+    except OSError as error:
+        raise FailedPrecondition(
+            f"cgroups can't be made ({error.strerror}: {error.filename}); run as root, or in a delegated scope: "
+            "systemd-run --user --scope -p Delegate=yes smol serve"
+        ) from error
+    return parent
+
+
+def _parent_of_version_2(own: Group) -> Parent:
+    """A group with processes can't share out its controllers: those of `own` move into a group inside it."""
+    shared = (own.path / "cgroup.subtree_control").read_text().split()
+    if "memory" not in shared:
+        inner = Group(own.path / "unit", 2)
+        inner.path.mkdir(exist_ok=True)
+        for pid in (own.path / "cgroup.procs").read_text().split():
+            inner.attempt("cgroup.procs", pid)
+        own.write("cgroup.subtree_control", "+memory")
+        own.attempt("cgroup.subtree_control", "+pids")
+    has_pids = "pids" in (own.path / "cgroup.subtree_control").read_text().split()
+    return Parent(own, own if has_pids else None)
+
+
+def _below(mount: Path, path: str) -> Path:
+    """The group at `path`; in a container whose mount shows only its own groups, that mount."""
+    full = mount / path.lstrip("/")
+    return full if full.exists() else mount
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

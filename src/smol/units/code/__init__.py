@@ -1,0 +1,1 @@
+"""The code unit: untrusted code in milliseconds, and what holds it."""

@@ -1,0 +1,20 @@
+"""JavaScript: Node, where it is installed. V8 maps more than a limit on address space allows: it needs cgroups."""
+
+from __future__ import annotations
+
+from smol.units.code.languages.language import Language
+
+__all__ = ["JAVASCRIPT"]
+
+_PROGRAMS = ("/usr/bin/node", "/usr/local/bin/node", "/usr/bin/nodejs")
+
+JAVASCRIPT = Language(
+    name="javascript",
+    description="Node",
+    suffix="js",
+    programs=_PROGRAMS,
+    needs=("namespaces", "cgroup"),
+    arguments=("--max-old-space-size=512", "--single-threaded-gc", "{}"),
+    check_arguments=("--check", "{}"),
+    shows=_PROGRAMS,
+)

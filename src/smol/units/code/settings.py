@@ -1,0 +1,50 @@
+"""The unit's own table of smol.toml: `[units.code]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from smol import tables
+from smol.errors import InvalidArgument
+from smol.sizes import GIB, MIB, Size
+
+__all__ = ["Settings", "read_settings"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """See docs/how-to/run-code.md.
+
+    minimum_tier: below it, nothing is run. warm: sandboxes kept ready. concurrency: runs at once;
+    queue: runs waiting, the next one is refused. most_memory, most_timeout_ms: no run may ask for more.
+    disk, files: room in the sandbox, taken from its memory. sessions: open at once.
+    session_idle_seconds: a session that rests longer is closed.
+    environments: names of directories of Python packages, built ahead.
+    """
+
+    minimum_tier: Literal["strong", "nocgroup", "landlock"] = "nocgroup"
+    warm: Annotated[int, Meta(ge=0, le=64)] = 2
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    queue: Annotated[int, Meta(ge=0, le=4096)] = 64
+    most_memory: Size = GIB
+    most_timeout_ms: Annotated[int, Meta(ge=1)] = 300_000
+    disk: Size = 32 * MIB
+    files: Annotated[int, Meta(ge=16, le=1_000_000)] = 2048
+    processes: Annotated[int, Meta(ge=1, le=4096)] = 64
+    output: Size = MIB
+    sessions: Annotated[int, Meta(ge=0, le=256)] = 8
+    session_idle_seconds: Annotated[float, Meta(gt=0)] = 600.0
+    environments: dict[str, Path] = {}
+
+
+def read_settings(table: Mapping[str, Any]) -> Settings:
+    """Raises InvalidArgument, naming the key."""
+    settings = tables.decode(dict(table), Settings, tables.Source("[units.code] in smol.toml", "", Path()))
+    for name, path in settings.environments.items():
+        if not path.is_dir():
+            raise InvalidArgument(f"[units.code.environments] {name}: {path} is no directory of Python packages")
+    return settings

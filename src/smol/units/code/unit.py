@@ -1,0 +1,307 @@
+"""Operations of the code unit: run, stream, check, sessions, and what holds them."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from smol.errors import FailedPrecondition, InvalidArgument, Unavailable
+from smol.sandbox.box import Output
+from smol.sandbox.ground import explore
+from smol.sandbox.kinds import program_kind, python_kind
+from smol.sandbox.records import Isolation, Job, Kind, Limits, Outcome
+from smol.sdk import Attachment, Context, Unit, operation
+from smol.sizes import MIB
+from smol.units.code.inputs import gather
+from smol.units.code.languages import LANGUAGES, Language
+from smol.units.code.lease import lease
+from smol.units.code.pool import Pool
+from smol.units.code.records import Check, LanguageInfo, LanguageName, Piece, Problem, Run, Session, Source
+from smol.units.code.results import run_of
+from smol.units.code.sessions import Sessions
+from smol.units.code.settings import Settings, read_settings
+
+__all__ = ["Code"]
+
+Timeout: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]
+Memory: TypeAlias = Annotated[int, Meta(ge=16 * MIB, le=1 << 40)]
+_CHECK = Limits(timeout_ms=5000)
+
+
+class Code(Unit):
+    """Untrusted code, run under seals."""
+
+    def __init__(self, without: frozenset[str] = frozenset()) -> None:
+        """without: layers to do as if this machine did not have them."""
+        self._without = without
+        self._settings = Settings()
+        self._pool: Pool | None = None
+        self._open: Sessions | None = None
+        self._life: Context | None = None
+
+    async def provision(self, context: Context) -> None:
+        self._settings = read_settings(context.settings)
+        self._life = context
+        self._pool = Pool(self._settings, await explore(self._without), self._without)
+        self._open = Sessions(self._pool, self._settings.sessions, self._settings.session_idle_seconds)
+        isolation = self._pool.isolation
+        context.log.info("code is held by tier %s: %s", isolation.tier, ", ".join(isolation.layers) or "nothing")
+        self._pool.begin()
+
+    async def serve(self, context: Context) -> None:
+        await self._sessions.sweep_forever()
+
+    async def close(self) -> None:
+        if self._open is not None:
+            await self._open.close_all()
+        if self._pool is not None:
+            await self._pool.close()
+
+    @property
+    def _boxes(self) -> Pool:
+        if self._pool is None:
+            raise Unavailable("the code unit is not ready yet")
+        return self._pool
+
+    @property
+    def _sessions(self) -> Sessions:
+        if self._open is None:
+            raise Unavailable("the code unit is not ready yet")
+        return self._open
+
+    @operation()
+    async def run(
+        self,
+        context: Context,
+        source: Source,
+        language: LanguageName = "python",
+        stdin: str = "",
+        files: list[Attachment] | None = None,
+        stored: dict[str, str] | None = None,
+        timeout_ms: Timeout = 5000,
+        memory_bytes: Memory = 128 * MIB,
+        network: bool = False,
+        environment: str = "",
+    ) -> Run:
+        """Run code that nobody trusts, in a sandbox of its own that is gone afterwards.
+
+        Whatever the code does is a result with a verdict, not an error of this call.
+
+        files: put into its working directory, by their names.
+        stored: more of them from storage: a file's name to COLLECTION/KEY.
+        memory_bytes: for the code and all it writes.
+        network: always off here; true is refused.
+        environment: Python packages by the name they have in [units.code.environments].
+        """
+        _refuse_network(network)
+        limits = self._limits(timeout_ms, memory_bytes)
+        given = await gather(context, files, stored)
+        outcome = await self._run(context, language, source, stdin, given, limits, environment)
+        return run_of(outcome, self._boxes.isolation)
+
+    @operation()
+    async def stream(
+        self,
+        context: Context,
+        source: Source,
+        language: LanguageName = "python",
+        stdin: str = "",
+        files: list[Attachment] | None = None,
+        timeout_ms: Timeout = 60_000,
+        memory_bytes: Memory = 128 * MIB,
+        environment: str = "",
+    ) -> AsyncIterator[Piece]:
+        """Run code and get its output as it comes; the last piece is the result. Cancelling ends the code.
+
+        files: put into its working directory, by their names.
+        memory_bytes: for the code and all it writes.
+        environment: Python packages by the name they have in [units.code.environments].
+        """
+        limits = self._limits(timeout_ms, memory_bytes)
+        given = await gather(context, files, None)
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+
+        def tell(name: str, data: bytes) -> None:
+            if text := decoders[name].decode(data):
+                pieces.put_nowait(Piece(kind="stderr" if name == "stderr" else "stdout", text=text))
+
+        task = asyncio.create_task(self._run(context, language, source, stdin, given, limits, environment, tell))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            outcome = await task
+            yield Piece(kind="result", result=run_of(outcome, self._boxes.isolation, with_output=False))
+        finally:
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                await task
+
+    @operation(read_only=True)
+    async def check(self, context: Context, source: Source, language: LanguageName = "python") -> Check:
+        """Find errors of syntax, and in Python undefined names, without running the code."""
+        tongue = LANGUAGES[language]
+        if not tongue.checker:
+            outcome = await self._run(context, language, source, "", {}, _CHECK, "", check=True)
+            message = outcome.stderr.decode("utf-8", "replace").strip()
+            ok = outcome.verdict == "ok"
+            return Check(ok=ok, problems=[] if ok else [Problem(0, 0, message or outcome.verdict)])
+        outcome = await self._run(context, language, tongue.checker, source, {}, _CHECK, "")
+        try:
+            problems = msgspec.convert(outcome.value, list[Problem])
+        except msgspec.ValidationError:
+            problems = [Problem(1, 1, f"the source is too much for its checker ({outcome.verdict})")]
+        return Check(ok=not problems, problems=problems)
+
+    @operation(read_only=True)
+    async def languages(self) -> list[LanguageInfo]:
+        """List the languages, and whether each can be run here."""
+        return [
+            LanguageInfo(
+                name=tongue.name, description=tongue.description, available=not reason, reason=reason or ""
+            )
+            for tongue in LANGUAGES.values()
+            for reason in [self._obstacle(tongue)]
+        ]
+
+    @operation(read_only=True)
+    async def isolation(self) -> Isolation:
+        """Tell what holds the code on this machine: the tier, the layers in force, what is missing and why."""
+        return self._boxes.isolation
+
+    @operation()
+    async def session_create(self, memory_bytes: Memory = 128 * MIB) -> Session:
+        """Open a stateful Python interpreter, which keeps its memory reserved until it is closed.
+
+        memory_bytes: for the interpreter and all it writes.
+        """
+        self._boxes.check_tier()
+        return await self._sessions.create(self._life_context(), self._limits(1, memory_bytes))
+
+    @operation()
+    async def session_run(
+        self,
+        context: Context,
+        session: str,
+        source: Source,
+        stdin: str = "",
+        files: list[Attachment] | None = None,
+        timeout_ms: Timeout = 5000,
+    ) -> Run:
+        """Run Python in a session; names stay for the next run. A session that meets a limit is over.
+
+        files: put into its working directory, by their names.
+        """
+        given = await gather(context, files, None)
+        limits = msgspec.structs.replace(
+            self._limits(timeout_ms, 16 * MIB), memory_bytes=self._sessions.limits(session).memory_bytes
+        )
+        job = Job(source=source, stdin=stdin.encode("utf-8", "replace"), files=given, keep=True)
+        outcome = await self._sessions.run(session, job, limits)
+        return run_of(outcome, self._boxes.isolation)
+
+    @operation(destructive=True)
+    async def session_reset(self, session: str) -> Session:
+        """Give a session a fresh interpreter and an empty directory."""
+        return await self._sessions.reset(self._life_context(), session)
+
+    @operation(idempotent=True, destructive=True)
+    async def session_close(self, session: str) -> None:
+        """Close a session and give its memory back."""
+        await self._sessions.close(session)
+
+    @operation(read_only=True)
+    async def sessions(self) -> list[Session]:
+        """List the open sessions."""
+        return self._sessions.list()
+
+    def _life_context(self) -> Context:
+        if self._life is None:
+            raise Unavailable("the code unit is not ready yet")
+        return self._life
+
+    def _limits(self, timeout_ms: int, memory_bytes: int) -> Limits:
+        """What a run may use, if the settings allow it. Raises InvalidArgument."""
+        settings = self._settings
+        if timeout_ms > settings.most_timeout_ms:
+            raise InvalidArgument(
+                f"timeout_ms {timeout_ms} is beyond the {settings.most_timeout_ms} of [units.code] most_timeout_ms"
+            )
+        if memory_bytes > settings.most_memory:
+            raise InvalidArgument(
+                f"memory_bytes {memory_bytes} is beyond the {settings.most_memory} of [units.code] most_memory"
+            )
+        return msgspec.structs.replace(
+            self._boxes.default_limits(), timeout_ms=timeout_ms, memory_bytes=memory_bytes
+        )
+
+    async def _run(
+        self,
+        context: Context,
+        language: str,
+        source: str,
+        stdin: str,
+        files: dict[str, bytes],
+        limits: Limits,
+        environment: str,
+        tell: Output | None = None,
+        *,
+        check: bool = False,
+    ) -> Outcome:
+        tongue = LANGUAGES[language]
+        self._boxes.check_tier()
+        if reason := self._obstacle(tongue):
+            raise FailedPrecondition(f"{language} can't be run here: {reason}")
+        job = Job(source=source, stdin=stdin.encode("utf-8", "replace"), files=files)
+        if tongue.programs:
+            job = msgspec.structs.replace(
+                job,
+                argv=tongue.command(check=check),
+                source_file=tongue.source_file(),
+                environment={
+                    "PATH": "/usr/bin:/bin",
+                    "HOME": "/work",
+                    "TMPDIR": "/tmp",  # noqa: S108  (in the sandbox)
+                    "LANG": "C.UTF-8",
+                    **tongue.environment,
+                },
+            )
+        async with self._boxes.place(), lease(context, limits.memory_bytes, f"a run of {language}"):
+            box = await self._boxes.take(await self._kind(tongue, environment))
+            try:
+                return await box.run(job, limits, tell)
+            finally:
+                self._boxes.discard(box)
+
+    async def _kind(self, tongue: Language, environment: str) -> Kind | None:
+        """The kind of sandbox; None for the one that is kept warm."""
+        if tongue.programs:
+            if environment:
+                raise InvalidArgument(f"environments are for Python; {tongue.name} has none")
+            return program_kind(tongue.name, tongue.shows)
+        if not environment:
+            return None
+        known = self._settings.environments
+        if environment not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise InvalidArgument(f"no environment {environment!r} in [units.code.environments]; known: {names}")
+        return python_kind(await self._boxes.keeper(), known[environment])
+
+    def _obstacle(self, tongue: Language) -> str:
+        """Why a language can't be run here; empty when it can."""
+        if tongue.programs and tongue.program() is None:
+            return f"{tongue.programs[0]} is not installed"
+        lacking = [layer for layer in tongue.needs if layer not in self._boxes.isolation.layers]
+        return f"it needs {', '.join(lacking)}, which this machine lacks" if lacking else ""
+
+
+def _refuse_network(network: bool) -> None:
+    if network:
+        raise FailedPrecondition("code has no network here: fetch what it needs beforehand and pass it as files")
