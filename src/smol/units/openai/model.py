@@ -162,9 +162,15 @@ async def _memories(intent: Intent, use: _Used) -> str:
 
 async def _code(intent: Intent, use: _Used) -> str:
     try:
-        return _shown(await use("code.run", code=intent.what, language=intent.language))
+        run = await use("code.run", source=intent.what, language=intent.language)
     except NotFound:
         return "I can't run code: this Smol has no unit named 'code'."
+    said = [run["stdout"].rstrip(), run["stderr"].rstrip()]
+    if run.get("value") is not None:
+        said.append(_shown(run["value"]))
+    if run["verdict"] != "ok":
+        said.append(f"It ended: {run['verdict']}.")
+    return "\n".join(filter(None, said)) or "It ran, and printed nothing."
 
 
 async def _program(intent: Intent, use: _Used) -> str:

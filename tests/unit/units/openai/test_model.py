@@ -106,7 +106,15 @@ def test_what_a_key_does_not_allow_is_refused_rather_than_told() -> None:
 
 def test_code_without_a_unit_for_it_is_declined_plainly() -> None:
     assert "no unit named 'code'" in ask("```python\nprint(1)\n```", Units(), photo=False).text
-    assert ask("```python\nprint(1)\n```", Units(code__run={"output": "1"}), photo=False).text == '{"output":"1"}'
+
+
+def test_code_is_run_and_what_it_said_is_told() -> None:
+    run = {"verdict": "ok", "stdout": "1\n", "stderr": "", "value": 2}
+    found = ask("```python\nprint(1); 2\n```", Units(code__run=run), photo=False)
+    assert found.text == "1\n2"
+    assert found.used[0]["arguments"] == {"source": "print(1); 2\n", "language": "python"}
+    ended = {"verdict": "memory", "stdout": "", "stderr": ""}
+    assert ask("```python\nx\n```", Units(code__run=ended), photo=False).text == "It ended: memory."
 
 
 def test_it_says_what_it_can_do_when_it_does_not_understand() -> None:
