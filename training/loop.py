@@ -23,6 +23,7 @@ def parse_arguments(description: str, minutes: float, batch: int) -> argparse.Na
     parser.add_argument("--teacher", type=Path, help="the teacher's ONNX file (detector only)")
     parser.add_argument("--runs", type=Path, default=Path(__file__).parent / "runs", help="caches and checkpoints")
     parser.add_argument("--minutes", type=float, default=minutes, help="budget of training itself")
+    parser.add_argument("--limit", type=int, default=0, help="train on the first pictures alone, to see it overfit")
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--threads", type=int, default=0, help="0: torch decides")
     parser.add_argument("--seed", type=int, default=0)
