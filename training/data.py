@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from smol.engines.onnx import OnnxEngine
 from smol.models import load_catalog
-from smol.models.networks import CLASSIFY_CLASSES, DETECT_CLASSES
+from smol.models.networks import CLASSIFY_CLASSES
 from smol.vision import Picture, Preprocessor, suppress
 from smol.vision.boxes import nanodet_plus
 
@@ -34,11 +34,11 @@ MEAN, STD = 127.5, 63.75
 """Of the detector's input, in units of 0 to 255."""
 
 TAUGHT_CLASSES = (
-    *DETECT_CLASSES,
-    "bicycle", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bench", "elephant", "bear", "giraffe",
-    "teddy bear", "bottle", "cup", "bowl", "chair", "couch", "potted plant", "bed", "dining table", "tv", "book",
+    "person", "car", "bird", "cat", "dog", "horse", "sheep", "cow", "bicycle", "motorcycle", "airplane",
+    "bus", "train", "truck", "boat", "bench", "elephant", "bear", "giraffe", "teddy bear", "bottle", "cup",
+    "bowl", "chair", "couch", "potted plant", "bed", "dining table", "tv", "book",
 )  # fmt: skip
-"""What is learned: the classes that the network is to know, then others that it must tell from those."""
+"""What is learned: the classes that the network is to know, and others that it must tell from those."""
 COCO_NAMES = load_catalog().labels["coco80"].names
 COCO_NUMBERS = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 """Of COCO's 80 classes in their usual order: their category ids, which have gaps."""
@@ -123,9 +123,9 @@ def crop_and_flip(images: Tensor, margin: int = 4) -> Tensor:
 class Scenes(NamedTuple):
     """Pictures with what they show.
 
-    images: uint8 [n, 320, 320, 3]; sizes: [n, 2] width and height of the part that is used, from the upper left
-    corner; boxes: [n, MAX_BOXES, 4] in pixels of the picture; scores: [n, MAX_BOXES, classes], 1 for what people marked,
-    the teacher's own where only it saw something, 0 for unused places.
+    images: uint8 [n, 320, 320, 3]; sizes: [n, 2] width and height of the part that is used, from the upper
+    left corner; boxes: [n, MAX_BOXES, 4] in pixels of the picture; scores: [n, MAX_BOXES, classes], 1 for what
+    people marked, the teacher's own where only it saw something, 0 for unused places.
     """
 
     images: Tensor
@@ -161,7 +161,7 @@ def load_scenes(data: Path, runs: Path, teacher: Path) -> Scenes:
 
 
 def _marked(folder: Path, file: str, foreign: bool = False) -> Iterable[tuple[Path, np.ndarray]]:
-    """Of each picture: its path, and boxes [n, 5] of x1, y1, x2, y2, class; -1 for none of ours, as all `foreign`."""
+    """Of each picture: its path, and boxes [n, 5] of corners and class, -1 for none of ours, as all `foreign`."""
     listing = json.loads((folder / file).read_text())
     boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in listing["images"]}
     for note in listing["annotations"]:
@@ -186,7 +186,7 @@ class Teacher:
         self.columns = [COCO_NAMES.index(name) for name in TAUGHT_CLASSES]
 
     def __call__(self, picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes [n, 4] in pixels of the picture, best first, and for each the probability of all taught classes."""
+        """Boxes [n, 4] in pixels of the picture, best first, and the probabilities of all taught classes."""
         tensor, placement = self.prepare(Picture(picture, picture.width, picture.height))
         (output,) = self.engine.run({self.engine.inputs[0].name: tensor}).values()
         scores = output[0, :, :-32]
@@ -199,9 +199,11 @@ class Teacher:
         return placement.to_picture(kept.corners), scores[cells][:, self.columns]
 
 
-def merge_boxes(marked: np.ndarray, taught: np.ndarray, taught_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Marked boxes [n, 5] first, then what only the teacher sees: its boxes [m, 4] that are neither half of what any
-    other box is, nor a part of a marked thing of their class."""
+def merge_boxes(
+    marked: np.ndarray, taught: np.ndarray, taught_scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Marked boxes [n, 5] first, then what only the teacher sees: boxes [m, 4] that overlap none by half, and are
+    no part of a marked thing of their class."""
     corners = np.zeros((MAX_BOXES, 4), np.float32)
     scores = np.zeros((MAX_BOXES, len(TAUGHT_CLASSES)), np.float32)
     count = min(len(marked), MAX_BOXES)
@@ -224,7 +226,7 @@ def merge_boxes(marked: np.ndarray, taught: np.ndarray, taught_scores: np.ndarra
 
 
 def augment(scenes: Scenes, chosen: np.ndarray, side: int, mosaic_share: float) -> tuple[Tensor, Tensor, Tensor]:
-    """One view of each chosen picture: float [b, 3, side, side] of mean 0, boxes [b, m, 4], scores [b, m, classes].
+    """A view of each chosen picture: float [b, 3, side, side], boxes [b, m, 4], scores [b, m, classes].
 
     mosaic_share: of the views that show three more pictures, drawn from the same list.
     """
@@ -252,9 +254,14 @@ def augment(scenes: Scenes, chosen: np.ndarray, side: int, mosaic_share: float) 
 
 
 def place(
-    scenes: Scenes, index: int, view: Tensor, tile: tuple[int, int, int, int], extent: float, chance: np.random.Generator
+    scenes: Scenes,
+    index: int,
+    view: Tensor,
+    tile: tuple[int, int, int, int],
+    extent: float,
+    chance: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a picture, its longer side scaled to `extent`, somewhere in a tile of the view; what is seen of its boxes."""
+    """Draw a picture, its longer side scaled to `extent`, into a tile of the view; what is seen of its boxes."""
     width, height = (int(size) for size in scenes.sizes[index])
     stretch = math.exp(chance.uniform(-0.15, 0.15))
     scale = np.array([extent / max(width, height) * stretch, extent / max(width, height) / stretch])

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from data import load_cifar, load_detection
+from data import MEAN, STD, TAUGHT_CLASSES, load_cifar, load_scenes
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -26,10 +26,9 @@ from onnxruntime.quantization import (
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from smol.models.networks import SmolClassify, SmolDetect
+from smol.models.networks import DETECT_CLASSES, SmolClassify, SmolDetect
 
 EMBEDDED = Path(__file__).parents[1] / "src" / "smol" / "models" / "embedded"
-MEAN, STD = 127.5, 63.75
 CALIBRATION_PICTURES = 128
 
 
@@ -44,36 +43,58 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only != "detect":
         images, _ = load_cifar(options.data, "train", options.runs)
-        model = trained(SmolClassify(), options.runs / "smol-classify.pt")
+        model = trained(
+            SmolClassify(), averaged(options.runs / "smol-classify.pt"), options.runs / "smol-classify"
+        )
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
     if options.only != "classify":
-        images, _, _ = load_detection(options.data, options.runs, options.teacher)
-        model = trained(SmolDetect(), options.runs / "smol-detect.pt")
-        write(model, 320, options.out / "smol_detect_320.onnx", "boxes")
-        write(model, 256, options.out / "smol_detect_256.onnx", "boxes")
-        quantise(model, 320, options.out / "smol_detect_320_int8.onnx", "boxes", spread(images))
-        quantise(model, 256, options.out / "smol_detect_256_int8.onnx", "boxes", spread(images))
+        scenes = load_scenes(options.data, options.runs, options.teacher)
+        model = detector(options.runs / "smol-detect.pt")
+        write(model, 320, options.out / "smol_detect.onnx", "boxes", any_side=True)
+        pictures = spread(scenes.images.permute(0, 3, 1, 2))
+        quantise(model, 320, options.out / "smol_detect_320_int8.onnx", "boxes", pictures)
     for path in sorted(options.out.glob("*.onnx")):
         content = path.read_bytes()
         print(f"{path.name}: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
-def trained(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """The averaged weights of a checkpoint, which are also written as safetensors."""
-    weights = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+def trained(model: nn.Module, weights: dict[str, Tensor], path: Path) -> nn.Module:
+    """The network with these weights, which are also written as safetensors."""
     model.load_state_dict(weights)
-    save_file(
-        {name: value.contiguous() for name, value in weights.items()}, checkpoint.with_suffix(".safetensors")
-    )
+    save_file({name: value.contiguous() for name, value in weights.items()}, path.with_suffix(".safetensors"))
     return model.eval()
 
 
-def write(model: nn.Module, side: int, path: Path, output: str, half: bool = True) -> None:
-    """Export with static shapes; batch normalisation is folded into the convolutions."""
-    sample = torch.zeros(1, 3, side, side)
+def averaged(checkpoint: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+    return weights
+
+
+def detector(checkpoint: Path) -> nn.Module:
+    """The detector without what served its training: the other classes, and the output for small pictures."""
+    weights = {name: value for name, value in averaged(checkpoint).items() if not name.startswith("recognise.")}
+    kept = [TAUGHT_CLASSES.index(name) for name in DETECT_CLASSES]
+    for name in ("scores.weight", "scores.bias"):
+        weights[name] = weights[name][kept]
+    return trained(SmolDetect(), weights, checkpoint)
+
+
+def write(model: nn.Module, side: int, path: Path, output: str, half: bool = True, any_side: bool = False) -> None:
+    """Export; batch normalisation is folded into the convolutions.
+
+    any_side: for inputs of other sides too, so that variants may share the file; costs 2 % of the time.
+    """
+    axes = {"image": {2: "height", 3: "width"}, output: {1: "cells"}} if any_side else None
     torch.onnx.export(
-        model, (sample,), path, input_names=["image"], output_names=[output], opset_version=17, dynamo=False
+        model,
+        (torch.zeros(1, 3, side, side),),
+        path,
+        input_names=["image"],
+        output_names=[output],
+        opset_version=17,
+        dynamo=False,
+        dynamic_axes=axes,
     )
     graph = onnx.load(path)
     if half:

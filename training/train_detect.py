@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from data import TAUGHT_CLASSES, MEAN, STD, Scenes, augment, crop_and_flip, load_cifar, load_scenes
+from data import MEAN, STD, TAUGHT_CLASSES, Scenes, augment, crop_and_flip, load_cifar, load_scenes
 from loop import Run, choose_device, parse_arguments
 from torch import Tensor, nn
 
@@ -53,7 +53,8 @@ def main() -> None:
     if options.limit:
         scenes = Scenes(*(part[: options.limit] for part in scenes))
     small = load_cifar(options.data, "train", options.runs)
-    print(len(scenes.images), "pictures:", dict(zip(TAUGHT_CLASSES, (scenes.scores > 0.3).sum(dim=(0, 1)).tolist())))
+    counts = (scenes.scores > 0.3).sum(dim=(0, 1)).tolist()
+    print(f"{len(scenes.images)} pictures, boxes:", dict(zip(TAUGHT_CLASSES, counts, strict=True)))
     model = Student().to(device, memory_format=torch.channels_last)
     run = Run("smol-detect", model, peak_rate=2e-3, options=options, adaptive=True)
     order = draw(scenes, options.batch)
