@@ -43,14 +43,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only != "detect":
         images, _ = load_cifar(options.data, "train", options.runs)
-        model = trained(
-            SmolClassify(), averaged(options.runs / "smol-classify.pt"), options.runs / "smol-classify"
-        )
+        model = trained(SmolClassify(), averaged(options.runs / "smol-classify.pt"))
+        keep(model, options.runs / "smol-classify.safetensors")
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
     if options.only != "classify":
         scenes = load_scenes(options.data, options.runs, options.teacher)
         model = detector(options.runs / "smol-detect.pt")
+        keep(model, options.runs / "smol-detect.safetensors")
         write(model, 320, options.out / "smol_detect.onnx", "boxes", any_side=True)
         pictures = spread(scenes.images.permute(0, 3, 1, 2))
         quantise(model, 320, options.out / "smol_detect_320_int8.onnx", "boxes", pictures)
@@ -59,11 +59,14 @@ def main() -> None:
         print(f"{path.name}: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
-def trained(model: nn.Module, weights: dict[str, Tensor], path: Path) -> nn.Module:
-    """The network with these weights, which are also written as safetensors."""
+def trained(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     model.load_state_dict(weights)
-    save_file({name: value.contiguous() for name, value in weights.items()}, path.with_suffix(".safetensors"))
     return model.eval()
+
+
+def keep(model: nn.Module, path: Path) -> None:
+    """Write the weights as safetensors, for the torch engine."""
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
 
 
 def averaged(checkpoint: Path) -> dict[str, Tensor]:
@@ -77,7 +80,7 @@ def detector(checkpoint: Path) -> nn.Module:
     kept = [TAUGHT_CLASSES.index(name) for name in DETECT_CLASSES]
     for name in ("scores.weight", "scores.bias"):
         weights[name] = weights[name][kept]
-    return trained(SmolDetect(), weights, checkpoint)
+    return trained(SmolDetect(), weights)
 
 
 def write(model: nn.Module, side: int, path: Path, output: str, half: bool = True, any_side: bool = False) -> None:
