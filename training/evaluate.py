@@ -196,11 +196,10 @@ def false_boxes(network: Network, data: Path) -> dict[str, float]:
 
 
 def _shows_a_class(path: Path, data: Path) -> bool:
-    """By the number of its ImageNet class: birds, dogs, cats, horses, sheep, cows, people, cars."""
+    """By the number of its ImageNet class: dogs, cats, horses, sheep, cows, people."""
     index = _imagenet_indices(data)[path.name]
-    ranges = ((7, 24), (80, 100), (127, 146), (151, 275), (281, 293), (339, 340), (345, 353), (981, 983))
-    cars = {407, 436, 468, 479, 511, 555, 569, 573, 609, 627, 656, 661, 675, 717, 734, 751, 817, 864, 867}
-    return index in cars or any(low <= index <= high for low, high in ranges)
+    ranges = ((151, 275), (281, 293), (339, 340), (345, 353), (981, 983))
+    return any(low <= index <= high for low, high in ranges)
 
 
 _indices: dict[str, int] = {}

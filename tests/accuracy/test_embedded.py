@@ -17,7 +17,7 @@ from smol.units.detect.unit import Detect, Detection
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-CATEGORIES = {"person": 1, "car": 3, "bird": 16, "cat": 17, "dog": 18, "horse": 19, "sheep": 20, "cow": 21}
+CATEGORIES = {"person": 1, "cat": 17, "dog": 18, "horse": 19, "sheep": 20, "cow": 21}
 ANIMALS = ("cat", "dog", "horse", "sheep", "cow")
 VARIANTS = [variant.name for model, variant in load_catalog().variants("detect") if model.name == "smol-detect"]
 
@@ -50,7 +50,7 @@ def test_it_finds_the_animals(shared: Path, evaluate_boxes: Any, look: Look, var
 
     annotations = shared / "datasets" / "animals-det" / "instances_val.json"
     evaluation = evaluate_boxes(annotations, detect, [CATEGORIES[name] for name in ANIMALS])
-    assert evaluation.stats[1] > LOWEST_ANIMALS_AP50
+    assert evaluation.stats[1] > 0.40
 
 
 def test_it_tells_somebody_from_nobody(shared: Path, look: Look) -> None:
@@ -59,8 +59,8 @@ def test_it_tells_somebody_from_nobody(shared: Path, look: Look) -> None:
     somebody = [look(folder / f"{index:04}.jpg", VARIANTS[0], 0.4) for index in range(0, 50, 7)]
     nobody = [look(folder / f"{index:04}.jpg", VARIANTS[0], 0.4) for index in range(60, 110, 7)]
     seen, imagined = (sum(has_person(found) for found in frames) for frames in (somebody, nobody))
-    assert seen >= LEAST_SEEN * len(somebody)
-    assert imagined <= MOST_IMAGINED * len(nobody)
+    assert seen >= 0.7 * len(somebody)
+    assert imagined <= 0.1 * len(nobody)
 
 
 def has_person(found: Detection) -> bool:

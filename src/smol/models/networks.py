@@ -16,7 +16,7 @@ __all__ = ["CLASSIFY_CLASSES", "DETECT_CLASSES", "Block", "SmolClassify", "SmolD
 CLASSIFY_CLASSES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-DETECT_CLASSES: Final = ("person", "car", "bird", "cat", "dog", "horse", "sheep", "cow")
+DETECT_CLASSES: Final = ("person", "cat", "dog", "horse", "sheep", "cow")
 STRIDES: Final = (8, 16, 32)
 
 
