@@ -20,6 +20,7 @@ import smol
 KINDS = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
 FAVOURITES = ("astronaut.png", "chelsea.png", "motorcycle_left.png", "coffee.png", "rocket.jpg")
 OUT = Path("out")
+CARDS = Path(smol.__file__).with_name("models") / "embedded"
 
 
 def choose(arguments: list[str]) -> list[Path]:
@@ -58,7 +59,8 @@ async def look(s: smol.client.Client, photo: Path) -> None:
         drawn = OUT / f"{photo.stem}.{found['annotated'].media_type.partition('/')[2]}"
         drawn.write_bytes(found["annotated"].data)
         print(f"  objects  {objects or 'nothing it knows'}")
-        print(f"           {credit(found)}; {drawn}")
+        print(f"           {credit(found)}")
+        print(f"           drawn in {drawn}")
     if isinstance(named, BaseException):
         print(f"  classes  {refused(named)}")
     else:
@@ -74,8 +76,10 @@ def refused(error: BaseException) -> str:
 
 
 def credit(answer: dict[str, Any]) -> str:
-    """Who answered, and how long the network took."""
-    return f"by {answer['model']}:{answer['variant']}, inference {answer['timing']['inference_ms']:.1f} ms"
+    """Who answered, and how long the network took; of a network of the package, what its card begins with."""
+    line = f"by {answer['model']}:{answer['variant']}, inference {answer['timing']['inference_ms']:.1f} ms"
+    card = CARDS / f"{answer['model']}.md"
+    return f"{line}; {card.read_text(encoding='utf-8').splitlines()[0]}" if card.exists() else line
 
 
 async def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from data import load_cifar, load_detection
+from data import CANVAS, MAX_BOXES, MEAN, STD, TAUGHT_CLASSES, Scenes, load_cifar, load_scenes
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -25,12 +25,15 @@ from onnxruntime.quantization import (
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from train_detect import plain_overlap
 
-from smol.models.networks import SmolClassify, SmolDetect
+from smol.models.networks import DETECT_CLASSES, SmolClassify, SmolDetect
+from smol.vision import HEADS, suppress
 
 EMBEDDED = Path(__file__).parents[1] / "src" / "smol" / "models" / "embedded"
-MEAN, STD = 127.5, 63.75
 CALIBRATION_PICTURES = 128
+CALIBRATION_STEP = 5
+"""Every fifth training picture tells what scores are worth."""
 
 
 def main() -> None:
@@ -44,36 +47,107 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only != "detect":
         images, _ = load_cifar(options.data, "train", options.runs)
-        model = trained(SmolClassify(), options.runs / "smol-classify.pt")
+        model = trained(SmolClassify(), averaged(options.runs / "smol-classify.pt"))
+        keep(model, options.runs / "smol-classify.safetensors")
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
     if options.only != "classify":
-        images, _, _ = load_detection(options.data, options.runs, options.teacher)
-        model = trained(SmolDetect(), options.runs / "smol-detect.pt")
-        write(model, 320, options.out / "smol_detect_320.onnx", "boxes")
-        write(model, 256, options.out / "smol_detect_256.onnx", "boxes")
-        quantise(model, 320, options.out / "smol_detect_320_int8.onnx", "boxes", spread(images))
-        quantise(model, 256, options.out / "smol_detect_256_int8.onnx", "boxes", spread(images))
+        scenes = load_scenes(options.data, options.runs, options.teacher)
+        model = calibrated(detector(options.runs / "smol-detect.pt"), scenes)
+        keep(model, options.runs / "smol-detect.safetensors")
+        write(model, 320, options.out / "smol_detect.onnx", "boxes", any_side=True)
+        pictures = spread(scenes.images.permute(0, 3, 1, 2))
+        quantise(model, 320, options.out / "smol_detect_320_int8.onnx", "boxes", pictures)
     for path in sorted(options.out.glob("*.onnx")):
         content = path.read_bytes()
         print(f"{path.name}: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 
-def trained(model: nn.Module, checkpoint: Path) -> nn.Module:
-    """The averaged weights of a checkpoint, which are also written as safetensors."""
-    weights = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+def trained(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     model.load_state_dict(weights)
-    save_file(
-        {name: value.contiguous() for name, value in weights.items()}, checkpoint.with_suffix(".safetensors")
-    )
     return model.eval()
 
 
-def write(model: nn.Module, side: int, path: Path, output: str, half: bool = True) -> None:
-    """Export with static shapes; batch normalisation is folded into the convolutions."""
-    sample = torch.zeros(1, 3, side, side)
+def keep(model: nn.Module, path: Path) -> None:
+    """Write the weights as safetensors, for the torch engine."""
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+
+
+def averaged(checkpoint: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+    return weights
+
+
+def detector(checkpoint: Path) -> nn.Module:
+    """The detector without what served its training: the other classes, and the output for small pictures."""
+    weights = {name: value for name, value in averaged(checkpoint).items() if not name.startswith("recognise.")}
+    kept = [TAUGHT_CLASSES.index(name) for name in DETECT_CLASSES]
+    for name in ("scores.weight", "scores.bias"):
+        weights[name] = weights[name][kept]
+    return trained(SmolDetect(), weights)
+
+
+def calibrated(model: nn.Module, scenes: Scenes) -> nn.Module:
+    """With logits changed by a factor, and by a shift for each class, so that a score is how often a box is right.
+
+    Fitted (Platt 1999) to what the detector says of training pictures: soft targets teach it what the teacher and
+    the overlap of its boxes are worth together, which is less. Both are folded into the last convolution.
+    """
+    said, kinds, right = verdicts(model, scenes)
+    factor, shift = torch.ones((), requires_grad=True), torch.zeros(len(DETECT_CLASSES), requires_grad=True)
+    fit = torch.optim.LBFGS((factor, shift), max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        fit.zero_grad()
+        logits = said * factor + shift[kinds]
+        value = nn.functional.binary_cross_entropy_with_logits(logits, right) + 1e-3 * shift.square().mean()
+        value.backward()
+        return value
+
+    fit.step(loss)
+    print(f"calibrated on {len(said)} boxes: factor {factor:.2f}, shifts {shift.tolist()}")
+    with torch.no_grad():
+        model.scores.weight *= factor
+        model.scores.bias.mul_(factor).add_(shift)
+    return model
+
+
+@torch.no_grad()
+def verdicts(model: nn.Module, scenes: Scenes) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the boxes found in training pictures: their logits, classes, and how sure it is that they are right."""
+    rows = []
+    for index in range(0, len(scenes.images), CALIBRATION_STEP):
+        view = ((scenes.images[index].permute(2, 0, 1)[None].float() - MEAN) / STD).contiguous()
+        found = suppress(HEADS["decoded"](model(view).numpy(), CANVAS, CANVAS, 0.03), 0.6, MAX_BOXES)
+        boxes, known = scenes.boxes[index], scenes.scores[index]
+        overlap = plain_overlap(torch.from_numpy(found.corners)[:, None], boxes) if len(found.scores) else None
+        taken: set[int] = set()
+        for place, (score, kind) in enumerate(zip(found.scores, found.classes, strict=True)):
+            claims = known[:, TAUGHT_CLASSES.index(DETECT_CLASSES[kind])] * (overlap[place] > 0.5)
+            claims[list(taken)] = 0.0
+            best = int(claims.argmax())
+            if claims[best] > 0:
+                taken.add(best)
+            rows.append((float(np.log(score / (1 - score))), int(kind), float(claims[best])))
+    said, kinds, right = zip(*rows, strict=True)
+    return torch.tensor(said), torch.tensor(kinds), torch.tensor(right)
+
+
+def write(model: nn.Module, side: int, path: Path, output: str, half: bool = True, any_side: bool = False) -> None:
+    """Export; batch normalisation is folded into the convolutions.
+
+    any_side: for inputs of other sides too, so that variants may share the file; costs 2 % of the time.
+    """
+    axes = {"image": {2: "height", 3: "width"}, output: {1: "cells"}} if any_side else None
     torch.onnx.export(
-        model, (sample,), path, input_names=["image"], output_names=[output], opset_version=17, dynamo=False
+        model,
+        (torch.zeros(1, 3, side, side),),
+        path,
+        input_names=["image"],
+        output_names=[output],
+        opset_version=17,
+        dynamo=False,
+        dynamic_axes=axes,
     )
     graph = onnx.load(path)
     if half:

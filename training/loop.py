@@ -23,6 +23,9 @@ def parse_arguments(description: str, minutes: float, batch: int) -> argparse.Na
     parser.add_argument("--teacher", type=Path, help="the teacher's ONNX file (detector only)")
     parser.add_argument("--runs", type=Path, default=Path(__file__).parent / "runs", help="caches and checkpoints")
     parser.add_argument("--minutes", type=float, default=minutes, help="budget of training itself")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="train on the first pictures alone, to see it overfit"
+    )
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--threads", type=int, default=0, help="0: torch decides")
     parser.add_argument("--seed", type=int, default=0)
@@ -105,6 +108,10 @@ class Run:
             part,
         )
         part.replace(self.path)
+        for eighth in range(1, int(self.fraction * 8) + 1):
+            snapshot = self.path.with_suffix(f".{eighth}of8.pt")
+            if not snapshot.exists():  # For the curve of accuracy over time, which `evaluate` draws.
+                torch.save({"average": self.average.state_dict(), "spent_seconds": self.spent_seconds}, snapshot)
         self.path.with_suffix(".json").write_text(json.dumps(self.history))
         draw_curves(self.history, self.path.with_suffix(".png"))
 

@@ -7,8 +7,7 @@ The reference is written on its own, in float64, one class at a time, without an
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -145,27 +144,16 @@ class Reference:
 
 
 @pytest.fixture(scope="module")
-def average_precision(shared: Path) -> Callable[[Callable[[Path], Found]], float]:
+def average_precision(shared: Path, evaluate_boxes: Any) -> Callable[[Callable[[Path], Found]], float]:
     """Run a detector over the photos; COCO AP, 0 to 1, for IoU from 0.5 to 0.95."""
-    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    folder = shared / "datasets" / "coco-val64"
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO(str(folder / "instances.json"))
-    ids = sorted(truth.cats)
+    annotations = shared / "datasets" / "coco-val64" / "instances.json"
+    ids = sorted(category["id"] for category in json.loads(annotations.read_text())["categories"])
 
     def evaluate(detect: Callable[[Path], Found]) -> float:
-        results: list[dict[str, Any]] = []
-        for image in truth.imgs.values():
-            for kind, score, (x1, y1, x2, y2) in detect(folder / "images" / image["file_name"]):
-                box = [x1, y1, x2 - x1, y2 - y1]
-                results.append({"image_id": image["id"], "category_id": ids[kind], "score": score, "bbox": box})
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = cocoeval.COCOeval(truth, truth.loadRes(results), "bbox")
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        return float(evaluation.stats[0])
+        def by_id(path: Path) -> Found:
+            return [(ids[kind], score, corners) for kind, score, corners in detect(path)]
+
+        return float(evaluate_boxes(annotations, by_id, ()).stats[0])
 
     return evaluate
 

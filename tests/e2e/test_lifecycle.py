@@ -196,16 +196,16 @@ async def test_the_start_and_the_last_stop_are_told(serve: Any) -> None:
 
 async def test_sighup_restarts_only_what_changed(serve: Any, tmp_path: Path) -> None:
     units = tmp_path / "units"
-    for name in ("code", "manifest", "settings", "same"):
+    for name in ("source", "manifest", "settings", "same"):
         write_unit(units, name)
     config = tmp_path / "smol.toml"
     config.write_text('[units.settings]\nword = "old"\n')
-    names = ("code", "manifest", "settings", "same")
+    names = ("source", "manifest", "settings", "same")
     with serve(SMOL_HOST_UNIT_DIRECTORIES=str(units), SMOL_CONFIG=str(config)) as served:
         async with smol.connect(served.socket) as client:
             before = {name: await client.call(f"{name}.say", {"text": "x"}) for name in names}
             assert await client.call("settings.setting") == "old"
-            write_unit(units, "code", TALKER + "\n# changed\n")
+            write_unit(units, "source", TALKER + "\n# changed\n")
             write_unit(units, "manifest", concurrency="2")
             config.write_text('[units.settings]\nword = "new"\n')
             os.kill(served.pid, signal.SIGHUP)

@@ -159,7 +159,8 @@ def check_catalog(catalog: Catalog) -> Catalog:
         if model.labels not in catalog.labels:
             raise DataLoss(f"model {model.name!r} has labels {model.labels!r}, which the catalog does not define")
     keys = [(model.name, variant.name) for model in catalog.model for variant in model.variant]
-    files = [asset.file for asset in catalog.assets()]
+    # Variants that only differ in how pictures are prepared may share a file.
+    files = [file for file, _ in {(asset.file, asset.sha256) for asset in catalog.assets()}]
     for values in (keys, files):
         if len(set(values)) != len(values):
             raise DataLoss(f"the model catalog names something twice: {values}")

@@ -16,7 +16,7 @@ __all__ = ["CLASSIFY_CLASSES", "DETECT_CLASSES", "Block", "SmolClassify", "SmolD
 CLASSIFY_CLASSES: Final = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-DETECT_CLASSES: Final = ("person", "car", "bird", "cat", "dog", "horse", "sheep", "cow")
+DETECT_CLASSES: Final = ("person", "cat", "dog", "horse", "sheep", "cow")
 STRIDES: Final = (8, 16, 32)
 
 
@@ -76,30 +76,37 @@ class SmolDetect(nn.Module):  # type: ignore[misc]
     a probability for each class on its own; there is no objectness.
     """
 
-    def __init__(self, classes: int = len(DETECT_CLASSES), neck: int = 48) -> None:
+    def __init__(self, classes: int = len(DETECT_CLASSES), neck: int = 56) -> None:
         super().__init__()
         self.stem = nn.Sequential(conv(3, 16, stride=2), conv(16, 32, stride=2))
         self.stage8 = nn.Sequential(conv(32, 56, stride=2), Block(56))
-        self.stage16 = nn.Sequential(conv(56, 80, stride=2), Block(80))
-        self.stage32 = nn.Sequential(conv(80, 112, stride=2), conv(112, 112), conv(112, 80, 1))
-        self.lateral = nn.ModuleList(conv(width, neck, 1) for width in (56, 80, 80))
+        self.stage16 = nn.Sequential(conv(56, 96, stride=2), Block(96))
+        self.stage32 = nn.Sequential(conv(96, 112, stride=2), Block(112))
+        self.lateral = nn.ModuleList(conv(width, neck, 1) for width in (56, 96, 112))
+        # Each level has convolutions of its own: normalised by statistics shared between the levels,
+        # a tower behaves otherwise in use than in training, where every level has its own.
         self.merge = nn.ModuleList(conv(neck, neck) for _ in STRIDES)
-        self.tower = conv(neck, neck)  # Shared by the levels, as are both outputs.
-        self.scores = nn.Conv2d(neck, classes, 1)
+        self.tower = nn.ModuleList(conv(neck, neck) for _ in STRIDES)
+        self.scores = nn.Conv2d(neck, classes, 1)  # Shared by the levels, as is the other output.
         self.sides = nn.Conv2d(neck, 4, 3, padding=1)
         nn.init.constant_(self.scores.bias, -4.6)  # A prior of 1 %: Lin et al. 2017.
+        nn.init.normal_(self.scores.weight, std=0.01)
+        nn.init.constant_(self.sides.bias, 2.0)  # Boxes of four strides to begin with.
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of strides 8, 16 and 32: [b, 56, h/8, w/8], [b, 96, h/16, w/16], [b, 112, h/32, w/32]."""
+        c8 = self.stage8(self.stem(x))
+        c16 = self.stage16(c8)
+        return c8, c16, self.stage32(c16)
 
     def levels(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Of each stride: class logits [b, classes, h, w], and distances to the sides [b, 4, h, w] in strides."""
-        c8 = self.stage8(self.stem(x))
-        c16 = self.stage16(c8)
-        c32 = self.stage32(c16)
-        p8, p16, p32 = (lateral(c) for lateral, c in zip(self.lateral, (c8, c16, c32), strict=True))
+        p8, p16, p32 = (lateral(c) for lateral, c in zip(self.lateral, self.features(x), strict=True))
         p16 = p16 + nn.functional.interpolate(p32, scale_factor=2.0, mode="nearest")
         p8 = p8 + nn.functional.interpolate(p16, scale_factor=2.0, mode="nearest")
         result = []
-        for merge, p in zip(self.merge, (p8, p16, p32), strict=True):
-            p = self.tower(merge(p))
+        for merge, tower, p in zip(self.merge, self.tower, (p8, p16, p32), strict=True):
+            p = tower(merge(p))
             result.append((self.scores(p), nn.functional.softplus(self.sides(p))))
         return result
 

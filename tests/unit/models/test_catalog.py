@@ -25,8 +25,12 @@ def test_every_detector_has_labels_of_coco_and_each_task_a_model() -> None:
         assert set(catalog.labels[model.labels].names) <= set(coco)
 
 
-def test_a_classifier_comes_with_the_package_and_is_copied_nowhere(tmp_path: Path) -> None:
-    _, variant = load_catalog().find("classify", "smol-classify")
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_the_last_model_of_each_task_comes_with_the_package_and_is_copied_nowhere(
+    task: str, tmp_path: Path
+) -> None:
+    *_, (model, variant) = load_catalog().variants(task)
+    assert model.name == f"smol-{task}"
     assert Store(tmp_path / "unused").obtain(variant) == EMBEDDED / variant.file
     assert not (tmp_path / "unused").exists()
 
@@ -34,7 +38,7 @@ def test_a_classifier_comes_with_the_package_and_is_copied_nowhere(tmp_path: Pat
 def test_embedded_files_are_small_and_each_model_has_a_card() -> None:
     embedded = [(model, v) for model in load_catalog().model for v in model.variant if v.embedded]
     assert {variant.file for _, variant in embedded} == {path.name for path in EMBEDDED.glob("*.onnx")}
-    assert sum(variant.bytes for _, variant in embedded) <= 3 * 2**20
+    assert sum({variant.file: variant.bytes for _, variant in embedded}.values()) <= 3 * 2**20
     for model, _ in embedded:
         card = (EMBEDDED / f"{model.name}.md").read_text(encoding="utf-8")
         first, *rest = card.splitlines()

@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -53,15 +53,16 @@ def test_without_any_source_a_named_model_is_refused_saying_what_to_do(make_cont
 
 
 @pytest.mark.usefixtures("no_mirror")
-def test_without_any_source_the_network_of_the_package_classifies(
-    make_context: MakeContext, tmp_path: Path
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_without_any_source_the_network_of_the_package_answers(
+    make_context: MakeContext, tmp_path: Path, task: Literal["classify", "detect"]
 ) -> None:
-    context = make_context("classify", threads=1)
-    networks = Networks.from_context("classify", context)
-    network = networks.get(None, context)
-    assert network.model.name == "smol-classify"
+    context = make_context(task, threads=1)
+    networks = Networks.from_context(task, context)
+    network = networks.get(f"smol-{task}", context)
     side = network.variant.input.width
-    assert network.run(np.zeros((1, 3, side, side), np.float32)).shape[-1] == len(network.labels)
+    output = network.run(np.zeros((1, 3, side, side), np.float32))
+    assert output.shape[-1] == len(network.labels) + (4 if task == "detect" else 0)
     assert not (tmp_path / "cache" / "models").exists()
 
 
@@ -136,9 +137,9 @@ def test_loading_stops_when_the_caller_goes_away(make_context: MakeContext) -> N
 @pytest.mark.usefixtures("mirror")
 def test_the_listing_says_what_is_present_and_what_is_the_default(make_context: MakeContext) -> None:
     networks, context = detectors(make_context)
-    assert {info.name for info in networks.listing() if info.present} == set()
+    assert {info.name for info in networks.listing() if info.present} == {"smol-detect"}
     networks.get("fastestdet:352", context)
-    assert {info.name for info in networks.listing() if info.present} == {"fastestdet"}
+    assert {info.name for info in networks.listing() if info.present} == {"smol-detect", "fastestdet"}
     assert [info.name for info in networks.listing() if info.default] == ["nanodet-plus-m"]
     assert {info.licence for info in networks.listing()} == {"Apache-2.0", "BSD-3-Clause"}
 
