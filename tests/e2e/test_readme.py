@@ -23,8 +23,14 @@ BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 def desk(tmp_path: Path, shared: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """A directory with the photos that the pages speak of, and an environment of its own."""
     pictures = sorted((shared / "datasets" / "coco-val64" / "images").glob("*.jpg"))
-    for name, source in zip(("street.jpg", "dog.jpg"), pictures, strict=False):
+    for name, source in zip(("street.jpg", "dog.jpg", "rose.jpg"), pictures, strict=False):
         Image.open(source).convert("RGB").save(tmp_path / name)
+    (tmp_path / "my_yolox.onnx").symlink_to(shared / "models" / "detect" / "yolox_nano_416.onnx")
+    (tmp_path / "flowers.onnx").symlink_to(ROOT / "src" / "smol" / "models" / "embedded" / "smol_classify.onnx")
+    (tmp_path / "flowers.txt").write_text("\n".join(f"flower {number}" for number in range(10)))
+    (tmp_path / "my-pictures").mkdir()
+    for source in pictures[:12]:
+        (tmp_path / "my-pictures" / source.name).symlink_to(source)
     variables = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
