@@ -20,8 +20,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -29,6 +30,7 @@ import smol
 from smol.errors import FailedPrecondition
 from smol.host.installer import Progress, run
 from smol.host.locks import locked
+from smol.sizes import MIB
 
 __all__ = ["MODULE", "GoBuilds", "Toolchain", "find_toolchain", "sdk_directory"]
 
@@ -36,6 +38,8 @@ MODULE = "smol.local/smol"
 LEAST_VERSION = (1, 24)
 STAMP = "smol.json"
 BUILD_SECONDS = 900.0
+BUILD_BYTES = 320 * MIB
+"""A little more than the compiler was seen to take for the units that come with Smol."""
 """Of a first build, which compiles Go's own library as well."""
 LARGEST_SOURCES_BYTES = 64 * 2**20
 MOST_FILES = 5000
@@ -103,22 +107,26 @@ def _version_of(go: Path) -> str:
     return ""
 
 
+Room: TypeAlias = Callable[[int], contextlib.AbstractAsyncContextManager[object]]
+
+
 class GoBuilds:
     """The executables built in one directory, which other processes may use at the same time.
 
-    cache: directory of Go's own build cache.
+    cache: directory of Go's own build cache. room: reserves what a build takes of the memory, for its time.
     """
 
-    def __init__(self, directory: Path, cache: Path) -> None:
+    def __init__(self, directory: Path, cache: Path, room: Room = contextlib.nullcontext) -> None:
         self._directory = directory.absolute()
         self._cache = cache.absolute()
+        self._room = room
 
     async def ensure(self, home: Path, package: str, progress: Progress) -> Path:
         """The executable of the Go package at `package`, a path in `home`; built if it is not there.
 
         progress: called with lines for people.
         Raises FailedPrecondition when it can't be built: with the compiler's last lines, or because there is no
-        toolchain or nothing to build.
+        toolchain or nothing to build; ResourceExhausted when there is no memory for it.
         """
         source = _source(home, package)
         module = _module_root(source)
@@ -135,7 +143,8 @@ class GoBuilds:
         async with locked(target, lambda: progress("waiting for another process to build it")) as lock:
             if _built_with(target) != toolchain.version:
                 progress(f"building {source} with {toolchain.version}")
-                await self._build(module, source, target, toolchain, lock, progress)
+                async with self._room(BUILD_BYTES):
+                    await self._build(module, source, target, toolchain, lock, progress)
                 progress("it is built")
         return target / "unit"
 

@@ -37,6 +37,7 @@ from smol.host.worker import HostedWorker
 from smol.host.zygote import Zygote, become_subreaper
 from smol.locations import own_directory
 from smol.policy.books import Settings as PolicySettings
+from smol.policy.ledger import Kind
 from smol.protocol import Role
 from smol.sdk import Unit
 from smol.sdk.context import Environment
@@ -46,6 +47,7 @@ __all__ = ["Host", "serve"]
 
 _log = logging.getLogger("smol.host")
 _HANDSHAKE_SECONDS = 10.0
+_BUILD_ROOM_SECONDS = 60.0
 _CROWDED_HANDSHAKE_SECONDS = 0.1
 
 
@@ -93,7 +95,7 @@ class Host:
         self.workshop = Workshop(
             self.launcher,
             Environments(self.locations.data / "environments"),
-            GoBuilds(self.locations.data / "go", self.locations.cache / "go-build"),
+            GoBuilds(self.locations.data / "go", self.locations.cache / "go-build", self._room_for_a_build),
             self.locations,
             settings,
             unit_settings,
@@ -234,6 +236,9 @@ class Host:
         self.registry.residents[name] = unit
         self._residents.append((name, unit, environment))
         self.supervisor.admit(manifest, lambda worker: ResidentPlan(self._residents))
+
+    def _room_for_a_build(self, size_bytes: int) -> contextlib.AbstractAsyncContextManager[None]:
+        return self.keeper.room("build of a Go unit", Kind.PROBE, size_bytes, _BUILD_ROOM_SECONDS)
 
     def _left_unfinished(self, unit: str) -> bool:
         """Whether a unit left the file `resume` in its data directory, to be started with the host."""
