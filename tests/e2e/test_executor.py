@@ -52,6 +52,7 @@ async def test_a_killed_executor_goes_on_and_does_nothing_twice(tmp_path: Path) 
         assert await s.executor.result(run) == "2/3"
         history = await s.executor.history(run)
         assert [step["operation"] for step in history] == ["math.evaluate", "storage.put", "wait", "storage.put"]
+        assert all(step["memory_bytes"] > 2**20 for step in history if step["operation"] != "wait")
         assert (await s.storage.get("sum"))["version"] == 1
         assert (await s.storage.get("after"))["version"] == 2  # The second write of all.
         assert (await s.executor.status(run))["state"] == "done"

@@ -311,6 +311,13 @@ class Keeper:
         """A worker let a model go."""
         self._do(self.governor.unloaded(worker, model, self._loop.time()))
 
+    def size_bytes(self, worker: str) -> int:
+        """What a worker and all that it started use now, shared memory included; 0 when it does not run."""
+        pid = self._workers[worker].pid if worker in self._workers else 0
+        if not pid:
+            return 0
+        return max(self._gauge.tree_bytes(pid, self._loop.time()), self._cages.held_bytes(worker))
+
     def limit_bytes(self, worker: str) -> int:
         """Where a worker is stopped; 0 where nothing does."""
         return self._cages.limit_bytes(worker)
@@ -366,7 +373,7 @@ class Keeper:
         total_bytes = host_bytes + zygote_bytes
         for name, worker in list(self._workers.items()):
             if worker.pid:
-                size = max(self._gauge.tree_bytes(worker.pid, now), self._cages.held_bytes(name))
+                size = self.size_bytes(name)
                 total_bytes += size
                 self._do(self.governor.measured(name, max(0, size - self._leases[name]), now))
         tree = self.allowance.enforcement.tree

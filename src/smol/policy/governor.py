@@ -364,6 +364,10 @@ class Governor:
     def reserved_bytes(self) -> int:
         return self._books.ledger.reserved_bytes
 
+    def reserved_by(self, worker: str) -> int:
+        """Bytes promised to a worker, with its models."""
+        return self._books.ledger.bytes_of_worker(worker)
+
     @property
     def fixed_bytes(self) -> int:
         """Reserved for what never goes: the host and the zygote."""

@@ -99,6 +99,13 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     used_bytes: int
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that a worker has reserved and uses; 0 while it does not run."""
+
+    reserved_bytes: int
+    measured_bytes: int
+
+
 class Form(msgspec.Struct, frozen=True, kw_only=True):
     """A variant of a model that a unit could load. bytes: in use; load_bytes: while it loads, if that is more."""
 
@@ -230,6 +237,16 @@ class Memory(Unit):
         """
         since = time.time() - 60 * minutes
         return [Moment(at=at, reserved_bytes=r, used_bytes=u) for at, r, u in self._keeper.history if at >= since]
+
+    @operation(read_only=True)
+    async def usage(self, unit: str) -> Usage:
+        """Tell what the worker of a unit has reserved, and uses at this moment.
+
+        unit: name of a unit or worker.
+        """
+        worker = self._supervisor.worker(unit)
+        reserved = self._keeper.governor.reserved_by(worker.name)
+        return Usage(reserved_bytes=reserved, measured_bytes=self._keeper.size_bytes(worker.name))
 
     # For units -----------------------------------------------------------------------------------
 

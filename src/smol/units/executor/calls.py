@@ -27,10 +27,11 @@ UNCERTAIN = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNA
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a step ended: with a value or an error."""
+    """How a step ended: with a value or an error. memory_bytes: in use by who served it, then; 0 if not known."""
 
     value: Json = None
     error: SmolError | None = None
+    memory_bytes: int = 0
 
     def take(self) -> Json:
         """The value. Raises the error."""
@@ -54,9 +55,14 @@ class Port(Protocol):
 
     async def is_idempotent(self, operation: str) -> bool: ...
 
+    async def memory_bytes(self, operation: str) -> int:
+        """What the worker that serves an operation uses now; 0 if nobody knows."""
+
 
 class Journal(Protocol):
-    """What is remembered of a run, by the path of a step."""
+    """What is remembered of a run, by the path of a step. keeps: whether it is."""
+
+    keeps: bool
 
     def ended(self, path: str) -> Outcome | None: ...
 
@@ -106,6 +112,8 @@ class Calls:
         seconds = min(step.timeout_seconds or self._limits.step_seconds, self._limits.run_seconds)
         key = f"{self._run}/{hashlib.sha256(path.encode()).hexdigest()[:16]}"
         outcome, attempts = await self._attempts(step, operation, arguments, key, seconds, idempotent)
+        if self._journal.keeps:
+            outcome = msgspec.structs.replace(outcome, memory_bytes=await self._port.memory_bytes(operation))
         await self._journal.end(path, outcome, attempts)
         return outcome.take()
 

@@ -56,6 +56,7 @@ MIGRATIONS = (
         ) STRICT, WITHOUT ROWID;
         """,
     ),
+    Migration(2, "memory of steps", "ALTER TABLE steps ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;"),
 )
 
 
@@ -73,7 +74,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that ran. given, value: shortened. code: of the error it ended with."""
+    """A step that ran. given, value: shortened. code: of the error it ended with.
+
+    memory_bytes: what the worker that served it used when it ended; 0 if nobody knows.
+    """
 
     number: int
     path: str
@@ -83,6 +87,7 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     began_ms: int
     ended_ms: int | None = None
     attempts: int = 0
+    memory_bytes: int = 0
     value: str = ""
     code: str = ""
     message: str = ""
@@ -104,6 +109,8 @@ def unpack(data: bytes) -> Json:
 
 class Memory:
     """The journal of a run that nobody resumes: it keeps nothing."""
+
+    keeps = False
 
     def ended(self, path: str) -> Outcome | None:
         return None
@@ -128,6 +135,8 @@ class _Begun(msgspec.Struct):
 
 class RunJournal:
     """The journal of one durable run: `end` returns after the outcome is on the disk."""
+
+    keeps = True
 
     def __init__(self, store: Store, run: str, limit_bytes: int) -> None:
         self._store = store
@@ -182,9 +191,9 @@ class RunJournal:
         def work(connection: Connection) -> None:
             self._insert(connection, path, begun)
             connection.execute(
-                "UPDATE steps SET ended_ms = ?, attempts = ?, value = ?, code = ?, message = ?"
+                "UPDATE steps SET ended_ms = ?, attempts = ?, memory_bytes = ?, value = ?, code = ?, message = ?"
                 " WHERE run = ? AND path = ?",
-                (_now_ms(), attempts, value, code, message, self._run, path),
+                (_now_ms(), attempts, outcome.memory_bytes, value, code, message, self._run, path),
             )
             connection.execute(
                 "UPDATE runs SET journal_bytes = journal_bytes + ? WHERE id = ?", (size_bytes, self._run)
@@ -285,14 +294,14 @@ def history_of(connection: Connection, run: str) -> list[StepRecord]:
     """The steps of a run in the order they began."""
     find_run(connection, run)
     rows = connection.execute(
-        "SELECT number, path, label, operation, given, began_ms, ended_ms, attempts, value, code, message"
-        " FROM steps WHERE run = ? ORDER BY number, path",
+        "SELECT number, path, label, operation, given, began_ms, ended_ms, attempts, value, code, message,"
+        " memory_bytes FROM steps WHERE run = ? ORDER BY number, path",
         (run,),
     )
     return [
         StepRecord(number=row[0], path=row[1], id=row[2], operation=row[3], given=row[4], began_ms=row[5],
                    ended_ms=row[6], attempts=row[7], value=_shown(unpack(row[8])) if row[8] is not None else "",
-                   code=row[9], message=row[10])
+                   code=row[9], message=row[10], memory_bytes=row[11])
         for row in rows
     ]  # fmt: skip
 

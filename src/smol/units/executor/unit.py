@@ -342,6 +342,13 @@ class _Port:
             raise NotFound(found)
         return found.idempotent or found.read_only
 
+    async def memory_bytes(self, operation: str) -> int:
+        try:
+            usage: Any = await self._context.call("memory.usage", unit=operation.partition(".")[0])
+        except SmolError:
+            return 0
+        return int(usage["measured_bytes"])
+
     async def find(self, operation: str) -> OperationDescription | str:
         """What an operation is, or why it can't be called."""
         unit, dot, name = operation.partition(".")

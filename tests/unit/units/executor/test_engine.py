@@ -68,6 +68,9 @@ class Lab:
         finally:
             self.called.append((topic, {}, "closed"))
 
+    async def memory_bytes(self, operation: str) -> int:
+        return 7 << 20
+
     async def is_idempotent(self, operation: str) -> bool:
         return not operation.endswith("_once")
 

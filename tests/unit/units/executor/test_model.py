@@ -134,6 +134,9 @@ class Lab:
     def events(self, topic: str) -> AsyncGenerator[tuple[str, Json], None]:
         raise NotImplementedError
 
+    async def memory_bytes(self, operation: str) -> int:
+        return 7 << 20
+
     async def is_idempotent(self, operation: str) -> bool:
         return True
 
