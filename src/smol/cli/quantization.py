@@ -6,12 +6,13 @@ VNNI saturate. Covers agreement with the original, not accuracy: that would need
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -140,26 +141,38 @@ def _write_int8(source: Path, target: Path, tensors: Sequence[Array]) -> None:
             tensor = next(self._left, None)
             return None if tensor is None else {name: tensor}
 
-    logging.getLogger().setLevel(logging.ERROR)  # It warns of a step that changes nothing here.
     try:
-        folded = target.with_name("folded.onnx")  # Weights stored as halves are turned into floats, for one.
-        preparing: Any = importlib.import_module("onnxruntime.quantization.shape_inference")
-        modern = target.with_name("modern.onnx")
-        importlib.import_module("onnx").save(_modern(source), modern)
-        preparing.quant_pre_process(modern, folded, skip_symbolic_shape=True)
-        tool.quantize_static(
-            folded,
-            target,
-            Reader(),
-            quant_format=tool.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            reduce_range=True,
-            activation_type=tool.QuantType.QUInt8,
-            weight_type=tool.QuantType.QInt8,
-        )
+        with _quiet():  # It warns of a step that changes nothing here.
+            folded = target.with_name("folded.onnx")  # Weights stored as halves are turned into floats, for one.
+            preparing: Any = importlib.import_module("onnxruntime.quantization.shape_inference")
+            modern = target.with_name("modern.onnx")
+            importlib.import_module("onnx").save(_modern(source), modern)
+            preparing.quant_pre_process(modern, folded, skip_symbolic_shape=True)
+            tool.quantize_static(
+                folded,
+                target,
+                Reader(),
+                quant_format=tool.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                reduce_range=True,
+                activation_type=tool.QuantType.QUInt8,
+                weight_type=tool.QuantType.QInt8,
+            )
     except Exception as error:  # The tool's errors share no base class.
         raise FailedPrecondition(f"{source.name} can't be quantised: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings on the root logger, to which the tool writes."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _modern(source: Path) -> Any:

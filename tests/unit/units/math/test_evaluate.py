@@ -24,7 +24,7 @@ from smol.sdk import Context
 from smol.sdk.context import Environment
 from smol.units.math import matrices
 from smol.units.math.functions import CONSTANTS, FUNCTIONS
-from smol.units.math.limits import Meter
+from smol.units.math.limits import MAX_SECONDS, Meter
 from smol.units.math.unit import Evaluation, Math
 
 mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
@@ -130,15 +130,16 @@ HOSTILE = [
 
 @pytest.mark.parametrize("precision", [50, 1000])
 @pytest.mark.parametrize("expression", HOSTILE, ids=[text[:30] for text in HOSTILE])
-def test_a_hostile_expression_ends_within_200_ms(expression: str, precision: int) -> None:
+def test_a_hostile_expression_ends_at_its_bound_of_work(expression: str, precision: int) -> None:
     evaluate("sqrt(2)")  # Loading mpmath is not the expression's time.
     gc.collect()  # Nor is what earlier tests left behind.
-    started = time.process_time()
+    started = time.thread_time()
     try:
         evaluate(expression, precision=precision)
     except SmolError as error:
         assert error.code in ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
-    assert time.process_time() - started < 0.2
+    # Room for a measuring of coverage and a busy machine; unbounded, most of these take minutes or for ever.
+    assert time.thread_time() - started < 5 * MAX_SECONDS
 
 
 def test_the_limit_of_time_survives_a_callback_of_the_collector() -> None:
