@@ -92,7 +92,8 @@ def form_of(value: Any, precision: int) -> Form:
 
     precision: significant decimal digits.
     """
-    if value.has(sp.nan, sp.zoo) or isinstance(value, sp.AccumBounds):
+    unreal = not is_truth(value) and value.is_infinite and value not in (sp.oo, -sp.oo)
+    if unreal or value.has(sp.nan, sp.zoo) or isinstance(value, sp.AccumBounds):
         raise InvalidArgument("the result is infinite or undefined here")
     exact = exact_text(value)
     number = not is_truth(value) and not value.free_symbols

@@ -322,6 +322,12 @@ def test_an_answer_can_be_asked_again(text: str) -> None:
     assert done("expand", f"({first}) - ({text})") == "0" or done("expand", first) == first
 
 
+@pytest.mark.parametrize("text", ["atan(i)", "-atan(i)", "infinity + i"])
+def test_what_is_infinite_but_not_on_the_real_line_is_undefined(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="infinite or undefined"):
+        done("expand", text)
+
+
 _PIECES = ["1", "2.5", "x", "y", "sin", "(", ")", "[", "]", ",", "+", "-", "*", "/", "^", "%", "!", "=", "==", "<",
            "i", "pi", "infinity", "if", "1e9", " mod ", " and ", "°", "²", "sqrt", "gamma", " to "]  # fmt: skip
 
