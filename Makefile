@@ -15,6 +15,9 @@ export GOFLAGS     ?= -trimpath
 export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
+# The fast tests share nothing and may run side by side; the others start processes, and measure time and memory.
+UNIT := $(BIN)/python -m pytest -q -m 'not e2e and not slow' -n auto --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check check-go unit e2e docs bench squeeze soak box clean dev
 .PHONY: sandbox-report sandbox-fuzz sandbox-soak
@@ -27,10 +30,11 @@ demo: $(VENV)/.photos  ## start Smol, do the main job on real photos, show resul
 
 test: dev        ## run every test
 	@cd go && go test ./...
-	@$(BIN)/python -m pytest --cov=smol --cov-report=term:skip-covered -q
+	@$(UNIT) --cov=smol --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -q -m 'e2e or slow'
 
 unit: dev        ## run the fast tests
-	@$(BIN)/python -m pytest -q -m 'not e2e and not slow'
+	@$(UNIT)
 
 e2e: dev         ## run the tests that start processes
 	@$(BIN)/python -m pytest -q -m 'e2e or slow'
