@@ -101,7 +101,7 @@ func testWheel(t *testing.T) []byte {
 
 const (
 	whole   = `{"version": [3, 12], "executable": "HERE/python3", "lacking": []}`
-	lacking = `{"version": [3, 12], "executable": "HERE/python3", "lacking": ["numpy>=1.26 is not there"]}`
+	lacking = `{"version": [3, 12], "executable": "HERE/python3", "lacking": ["numpy>=1.26 (missing)"]}`
 	old     = `{"version": [3, 9], "executable": "HERE/python3", "lacking": []}`
 )
 
@@ -148,7 +148,7 @@ func TestAPythonThatHasEverythingRunsTheWheelAsItIs(t *testing.T) {
 func TestAnEnvironmentIsMadeOnceWhereSomethingIsMissing(t *testing.T) {
 	b := newBench(t, lacking, whole)
 	s := start(t, b)
-	if !strings.HasSuffix(s.Python(), "/venv/bin/python") || !strings.Contains(b.story(), "lacks numpy>=1.26 is not there") || !strings.Contains(b.story(), "Collecting numpy") {
+	if !strings.HasSuffix(s.Python(), "/venv/bin/python") || !strings.Contains(b.story(), "lacks numpy>=1.26 (missing)") || !strings.Contains(b.story(), "Collecting numpy") {
 		t.Error(s.Python(), b.story())
 	}
 	if left, _ := filepath.Glob(b.Home + "/*/*.whl"); len(left) > 0 {
@@ -158,11 +158,11 @@ func TestAnEnvironmentIsMadeOnceWhereSomethingIsMissing(t *testing.T) {
 
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	for told, prepare := range map[string]func(b *bench){
-		"lacks numpy>=1.26 is not there, and an environment that has it could not be made: ": func(b *bench) {
+		"lacks numpy>=1.26 (missing), and an environment that has it could not be made: ": func(b *bench) {
 			b.put(t, "offline", "", 0o644)
 		},
 		"ERROR: no index":                      func(b *bench) { b.put(t, "offline", "", 0o644) },
-		"still lacks numpy>=1.26 is not there": func(b *bench) { b.put(t, "probe-inside", lacking, 0o644) },
+		"still lacks numpy>=1.26 (missing)": func(b *bench) { b.put(t, "probe-inside", lacking, 0o644) },
 		"is Python 3.9":                        func(b *bench) { b.put(t, "probe", old, 0o644) },
 		"does not work":                        func(b *bench) { b.put(t, "probe", "nonsense", 0o644) },
 		"/not/there is not there":              func(b *bench) { b.Python = "/not/there" },

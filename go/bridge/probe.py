@@ -28,9 +28,9 @@ def problem(text):
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "is not there"
+        return "missing"
     if wanted is not None and not wanted.contains(version, prereleases=True):
-        return f"is {version}"
+        return f"{version} is installed"
     return ""
 
 
@@ -48,7 +48,9 @@ print(
             "version": list(sys.version_info[:2]),
             "executable": sys.executable,
             "smol": smol_version(),
-            "lacking": [f"{text} {reason}" for text, reason in problems.items() if reason],
+            "lacking": [
+                f"{text.partition(';')[0].strip()} ({reason})" for text, reason in problems.items() if reason
+            ],
         }
     )
 )
