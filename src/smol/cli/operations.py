@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from smol.cli.config import find, load
 from smol.cli.output import print_json, print_result, save
@@ -118,13 +119,38 @@ def _operation_command(unit: str, operation: OperationDescription) -> click.Comm
             click.Option(["-o", "--output"], type=_FILE, help="Write the result's attachment to a file.")
         )
     text = "\n\n".join([operation.summary, operation.description, "\n\n".join(documented)])
-    return click.Command(
+    return _OperationCommand(
         _dashed(operation.name),
         params=parameters,
         help=inspect.cleandoc(text),
         short_help=operation.summary,
         callback=_callback(unit, operation),
     )
+
+
+class _OperationCommand(click.Command):
+    """An operation. What is not required may be given by place too, as in Python and in `smol do`."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.allow_extra_args = True
+        left = super().parse_args(context, args)
+        for option in self.params:
+            if left and _takes_place(option, context):
+                texts, left = (left, []) if option.multiple else (left[:1], left[1:])
+                context.params[str(option.name)] = option.type_cast_value(
+                    context, texts if option.multiple else texts[0]
+                )
+        if left:
+            context.fail(f"{left[0]!r} is one argument too many")
+        context.args = left
+        return left
+
+
+def _takes_place(option: click.Parameter, context: click.Context) -> TypeGuard[click.Option]:
+    """Whether it is an option for an argument of the operation, and not given."""
+    if not isinstance(option, click.Option) or option.is_flag or option.type is _FILE:
+        return False
+    return context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -183,13 +209,17 @@ def _click_type(schema: Json) -> click.ParamType[Any, Any]:
         return click.Path(exists=True, dir_okay=False)
     if "enum" in schema and all(isinstance(value, str) for value in schema["enum"]):
         return click.Choice(schema["enum"])
-    return _JSON_TYPES.get(schema.get("type", ""), _JsonValue())
+    kind = schema.get("type")
+    return _JSON_TYPES[kind] if kind in _JSON_TYPES else _JsonValue(or_text=kind is None)
 
 
 class _JsonValue(click.ParamType[Any, Any]):
-    """A value written as JSON."""
+    """A value written as JSON. or_text: what is no JSON is itself, a string."""
 
     name = "json"
+
+    def __init__(self, or_text: bool) -> None:
+        self._or_text = or_text
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -197,6 +227,8 @@ class _JsonValue(click.ParamType[Any, Any]):
         try:
             return msgspec.json.decode(value)
         except msgspec.DecodeError as error:
+            if self._or_text:
+                return value
             self.fail(f"{value!r} is not JSON: {error}", param, ctx)
 
 

@@ -33,7 +33,7 @@ Scopes: TypeAlias = list[ScopeInfo]
 
 
 class Registers(Unit):
-    """Typed temporary variables in scopes, lost on restart."""
+    """Typed temporary variables in scopes, in memory: gone when the host that runs stops."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
