@@ -75,7 +75,7 @@ def test_a_worker_that_overruns_dies_alone_and_everything_is_removed() -> None:
         assert neighbour.stdout.readline() == b"ready\\n"
         greedy, hog = start("gre/edy", 48, 400)
         assert hog.wait(30) == -9, hog.returncode
-        assert greedy.oom_kills() == 1, greedy.oom_kills()
+        assert greedy.oom_kills() >= 1  # Version 2 counts each process of a group that ends together.
         assert greedy.peak_bytes() is None or 40 << 20 < greedy.peak_bytes() <= 48 << 20
         assert neighbour.poll() is None, "the neighbour died too"
         assert quiet.oom_kills() == 0

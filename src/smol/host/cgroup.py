@@ -128,6 +128,10 @@ class Group:
         for controller in controllers.split():
             self._write("cgroup.subtree_control", f"{'+' if on else '-'}{controller}")
 
+    def is_root(self) -> bool:
+        """Whether it is the machine's own (version 2), which may share out controllers though processes live in it."""
+        return self.version == 2 and not (self.path / "cgroup.type").exists()
+
     def has_shared_out(self, controller: str) -> bool:
         return controller in (self._read("cgroup.subtree_control") or "").split()
 
@@ -276,7 +280,7 @@ def make_tree(budget_bytes: int, root: Path = ROOT) -> Tree:
 def _base_of_version_2(hierarchy: Hierarchy) -> Group:
     own = Group(hierarchy.own, 2)
     others = [pid for pid in own.pids() if pid != os.getpid()]
-    if not others or own.has_shared_out("memory"):
+    if not others or own.has_shared_out("memory") or own.is_root():
         return own
     group = own.path
     while os.geteuid() == 0 and group != hierarchy.mount:

@@ -49,6 +49,9 @@ class Kernel:
             if not (path / f"cgroup.{name}").exists():
                 (path / f"cgroup.{name}").write_text(text)
         (path / "cgroup.controllers").write_text(controllers)
+        if path == self.mount:  # The machine's own group knows neither limits nor a type.
+            return
+        (path / "cgroup.type").write_text("domain")
         if "memory" in controllers:
             for name, text in {"max": "max", "swap.max": "max", "current": "5000", "oom.group": "0"}.items():
                 (path / f"memory.{name}").write_text(text)
@@ -74,7 +77,7 @@ class Kernel:
         if not file.exists():
             raise FileNotFoundError(errno.ENOENT, "No such file", str(file))
         if name == "cgroup.procs":
-            if (path / "cgroup.subtree_control").read_text().split():
+            if path != self.mount and (path / "cgroup.subtree_control").read_text().split():
                 raise OSError(errno.EBUSY, "Device or resource busy")
             for procs in self.mount.rglob("cgroup.procs"):
                 procs.write_text("".join(f"{p}\n" for p in procs.read_text().split() if p != value))
@@ -89,7 +92,7 @@ class Kernel:
     def share_out(self, path: Path, on: bool, controller: str) -> None:
         shared = set((path / "cgroup.subtree_control").read_text().split())
         inner = [p for p in path.iterdir() if p.is_dir()]
-        if on and (path / "cgroup.procs").read_text().split():
+        if on and path != self.mount and (path / "cgroup.procs").read_text().split():
             raise OSError(errno.EBUSY, "Device or resource busy")
         if on and controller not in (path / "cgroup.controllers").read_text().split():
             raise FileNotFoundError(errno.ENOENT, "No such controller")
@@ -138,6 +141,21 @@ def test_a_session_with_other_processes_is_not_divided_but_root_goes_above(
     assert tree.remove()
     assert (kernel.own / "cgroup.procs").read_text() == f"77\n{os.getpid()}\n"
     assert (kernel.own.parent / "cgroup.subtree_control").read_text() == "memory pids"
+
+
+def test_the_group_of_the_machine_is_divided_though_others_live_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(tmp_path, monkeypatch)
+    (tmp_path / "proc/self/cgroup").write_text("0::/")
+    (kernel.own / "cgroup.procs").write_text("")
+    (kernel.mount / "cgroup.procs").write_text(f"1\n77\n{os.getpid()}\n")
+    tree = make_tree(512 * MIB, tmp_path)
+    assert tree.top.path == kernel.mount / f"smol-{os.getpid()}"
+    assert (tree.top.path / "memory.max").read_text() == str(512 * MIB)
+    assert tree.remove()
+    assert (kernel.mount / "cgroup.procs").read_text() == f"1\n77\n{os.getpid()}\n"
+    assert not list(kernel.mount.rglob("smol-*"))
 
 
 def test_a_read_only_mount_in_a_container_is_explained_and_leaves_nothing(
