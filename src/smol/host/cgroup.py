@@ -129,7 +129,7 @@ class Group:
             self._write("cgroup.subtree_control", f"{'+' if on else '-'}{controller}")
 
     def is_root(self) -> bool:
-        """Whether it is the machine's own (version 2), which may share out controllers though processes live in it."""
+        """Whether it is the machine's own (version 2), which may share out controllers with processes in it."""
         return self.version == 2 and not (self.path / "cgroup.type").exists()
 
     def has_shared_out(self, controller: str) -> bool:
