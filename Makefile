@@ -16,7 +16,7 @@ export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-go unit e2e docs bench squeeze soak box clean dev
+.PHONY: help demo test conformance check check-go unit e2e docs bench squeeze soak box clean dev
 .PHONY: sandbox-report sandbox-fuzz sandbox-soak
 
 help:            ## list the targets
@@ -27,13 +27,16 @@ demo: $(VENV)/.photos  ## start Smol, do the main job on real photos, show resul
 
 test: dev        ## run every test
 	@cd go && go test ./...
-	@$(BIN)/python -m pytest --cov=smol --cov-report=term:skip-covered -q
+	@$(BIN)/python -m pytest --cov=smol --cov-report=term:skip-covered -q -m 'not conformance'
+
+conformance: dev ## run suites that others wrote against a Smol: clients, protocols, documents, accessibility
+	@$(BIN)/python -m pytest -q -m conformance tests/conformance
 
 unit: dev        ## run the fast tests
-	@$(BIN)/python -m pytest -q -m 'not e2e and not slow'
+	@$(BIN)/python -m pytest -q -m 'not e2e and not slow and not conformance'
 
 e2e: dev         ## run the tests that start processes
-	@$(BIN)/python -m pytest -q -m 'e2e or slow'
+	@$(BIN)/python -m pytest -q -m '(e2e or slow) and not conformance'
 
 check: dev check-go ## lint, types, layers
 	@$(BIN)/ruff check .
