@@ -11,7 +11,10 @@ from tests.conformance.suites import python_suite, run
 
 SECONDS = 75
 CASES_AT_LEAST = 1000
-ELSEWHERE = "/(lifecycle/(add|disable|drain|enable|reload|remove|restart|start|stop)|memory/(set_budget|reserve|settle|release|pin|unpin|trim)|code/(run|session_[a-z]+)|executor/(run|submit|resume)|test/[a-z_]+)$"
+_LIFECYCLE = "lifecycle/(add|disable|drain|enable|reload|remove|restart|start|stop)"
+_MEMORY = "memory/(set_budget|reserve|settle|release|pin|unpin|trim)"
+_CODE = "code/(run|session_[a-z]+)|executor/(run|submit|resume)"
+ELSEWHERE = f"/({_LIFECYCLE}|{_MEMORY}|{_CODE}|test/[a-z_]+)$"
 """Operations that stop or change what the suite talks to, or run what it makes up: other tests have them."""
 
 
