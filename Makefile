@@ -16,10 +16,11 @@ export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
 # The fast tests share nothing and may run side by side; the others start processes, and measure time and memory.
-UNIT := $(BIN)/python -m pytest -q -m 'not e2e and not slow' -n auto --dist worksteal
+UNIT      := $(BIN)/python -m pytest -q -m 'not e2e and not slow and not conformance' -n auto --dist worksteal
+PROCESSES := $(BIN)/python -m pytest -q -m '(e2e or slow) and not conformance'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check check-go unit e2e docs bench squeeze soak box clean dev
+.PHONY: help demo test conformance check check-go unit e2e docs bench squeeze soak box clean dev
 .PHONY: sandbox-report sandbox-fuzz sandbox-soak
 
 help:            ## list the targets
@@ -31,13 +32,16 @@ demo: $(VENV)/.photos  ## start Smol, do the main job on real photos, show resul
 test: dev        ## run every test
 	@cd go && go test ./...
 	@$(UNIT) --cov=smol --cov-report=term:skip-covered
-	@$(BIN)/python -m pytest -q -m 'e2e or slow'
+	@$(PROCESSES)
+
+conformance: dev ## run suites that others wrote against a Smol: clients, protocols, documents, accessibility
+	@$(BIN)/python -m pytest -q -m conformance tests/conformance
 
 unit: dev        ## run the fast tests
 	@$(UNIT)
 
 e2e: dev         ## run the tests that start processes
-	@$(BIN)/python -m pytest -q -m 'e2e or slow'
+	@$(PROCESSES)
 
 check: dev check-go ## lint, types, layers
 	@$(BIN)/ruff check .

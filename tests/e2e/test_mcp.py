@@ -42,13 +42,17 @@ async def use(client: Any) -> None:
     assert {"math", "gateway"} <= {unit["name"] for unit in units.structured_content["result"]}
     for name, arguments, reason in (
         ("math_evaluate", {"expresion": "1"}, "did you mean 'expression'"),
-        ("math_evalute", {}, "did you mean 'math_evaluate'"),
-        ("storage_put", {"key": "a"}, "no tool"),
         ("classify_image", {"image": "/etc/passwd"}, "data: URI"),
     ):
         wrong = await client.call_tool(name, arguments)
         assert wrong.is_error
         assert reason in wrong.content[0].text
+    for name, reason in (("math_evalute", "did you mean 'math_evaluate'"), ("storage_put", "no tool")):
+        with pytest.raises(mcp.MCPError, match=reason):
+            await client.call_tool(name, {})
+    with pytest.raises(mcp.MCPError, match="no resource") as caught:
+        await client.read_resource("smol://models/nobody")
+    assert (caught.value.code, caught.value.data) == (-32602, {"uri": "smol://models/nobody"})
     seen = await client.call_tool("classify_image", {"image": f"data:image/png;base64,{PNG}", "top": 1})
     assert len(seen.structured_content["classes"]) == 1
     resources = [str(resource.uri) for resource in (await client.list_resources()).resources]
@@ -106,7 +110,8 @@ def test_a_key_covers_its_tools_only(start: Any, tmp_path: Path) -> None:
             transport = mcp.client.streamable_http.streamable_http_client(url, http_client=http)
             async with mcp.Client(transport) as client:
                 assert [tool.name for tool in (await client.list_tools()).tools] == ["math_evaluate"]
-                assert (await client.call_tool("lifecycle_units", {})).is_error
+                with pytest.raises(mcp.MCPError, match="no tool"):
+                    await client.call_tool("lifecycle_units", {})
 
     with start() as client:
         asyncio.run(talk(client.gateway.address()["url"] + "/mcp"))

@@ -75,7 +75,7 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > LARGEST_HEADERS_BYTES or len(self.headers) >= MOST_HEADERS:
             self._stop(431, f"more than {MOST_HEADERS} headers, or {LARGEST_HEADERS_BYTES} bytes of them")
-        super().on_header(name, value)
+        super().on_header(name, value.strip(b" \t"))  # White space around a value is none of it (RFC 9110, 5.5).
 
     def on_headers_complete(self) -> None:
         self._disarm()

@@ -64,7 +64,8 @@ class Gateway(Unit):
         path = settings.socket or host_socket.with_name("http.sock")
         self._sockets.append(_listen_at(path))
         self._path = path
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        for name in ("uvicorn.error", "httpx2"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger("uvicorn.access").disabled = True
 
     async def serve(self, context: Context) -> None:

@@ -10,9 +10,10 @@ import mcp_types as types
 from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.exceptions import MCPError
 
 from smol import __version__
-from smol.errors import NotFound, SmolError, nearest
+from smol.errors import SmolError, nearest
 from smol.protocol import decode_payload
 from smol.units.gateway.arguments import with_attachments
 from smol.units.gateway.hosts import HostAccess
@@ -64,11 +65,11 @@ class McpServer:
         return types.ListToolsResult(tools=[_tool(offer) for offer in (await self._offers(context)).values()])
 
     async def _call_tool(self, context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        known = await self._offers(context)
+        offer = known.get(params.name)
+        if offer is None:  # An error of the protocol, not of a tool.
+            raise MCPError(types.INVALID_PARAMS, f"no tool {params.name!r}{nearest(params.name, known)}")
         try:
-            known = await self._offers(context)
-            offer = known.get(params.name)
-            if offer is None:
-                raise NotFound(f"no tool {params.name!r}{nearest(params.name, known)}")
             value = await self._call(context, offer, params.arguments or {})
         except SmolError as error:
             code = error.code if error.code != "UNKNOWN" else "INVALID_ARGUMENT"
@@ -120,8 +121,11 @@ class McpServer:
             operation, arguments = "storage.get", {"collection": collection, "key": key}
         offer = (await self._offers(context)).get(operation.replace(".", "_"))
         if offer is None:
-            raise ValueError(f"no resource {uri!r}")
-        content, _ = content_of(offer, await self._host.call(operation, arguments))
+            raise MCPError(types.INVALID_PARAMS, f"no resource {uri!r}", {"uri": uri})
+        try:
+            content, _ = content_of(offer, await self._host.call(operation, arguments))
+        except SmolError as error:
+            raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error.message}", {"uri": uri}) from None
         text = content[0]["text"][:LARGEST_TEXT]
         found = types.TextResourceContents(uri=uri, mime_type="application/json", text=text)
         return types.ReadResourceResult(contents=[found])

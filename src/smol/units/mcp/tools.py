@@ -6,10 +6,12 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from smol.protocol.messages import OperationDescription, UnitDescription
+from smol.sizes import MIB
 from smol.types import Attachment, Json
 from smol.units.gateway.arguments import as_text_schema, holds_attachment
 from smol.units.gateway.operations import HERE_ONLY
@@ -17,6 +19,8 @@ from smol.units.gateway.operations import HERE_ONLY
 __all__ = ["LARGEST_TEXT", "McpSettings", "Offer", "content_of", "is_covered", "offers"]
 
 LARGEST_TEXT = 400_000
+LARGEST_BLOB_BYTES = 8 * MIB
+"""Bytes of a result beyond this are told of, and not sent: a model could not read them."""
 _FACES = frozenset({"gateway", "mcp"})
 
 
@@ -98,12 +102,21 @@ def content_of(offer: Offer, value: Json) -> tuple[list[dict[str, Any]], Json]:
 
 def _without_bytes(value: Json, blobs: list[dict[str, Any]]) -> Json:
     if isinstance(value, Attachment):
-        if value.media_type.startswith("image/"):
-            data = base64.b64encode(value.data).decode()
-            blobs.append({"type": "image", "data": data, "mimeType": value.media_type})
+        if len(value) <= LARGEST_BLOB_BYTES:
+            blobs.append(_as_content(value, len(blobs)))
         return f"{len(value)} bytes of {value.media_type}"
     if isinstance(value, Mapping):
         return {name: _without_bytes(item, blobs) for name, item in value.items()}
     if isinstance(value, list):
         return [_without_bytes(item, blobs) for item in value]
     return value
+
+
+def _as_content(value: Attachment, number: int) -> dict[str, Any]:
+    """Bytes as the protocol has them: pictures and sound as such, anything else as an embedded resource."""
+    data = base64.b64encode(value.data).decode()
+    kind = value.media_type.partition("/")[0]
+    if kind in ("image", "audio"):
+        return {"type": kind, "data": data, "mimeType": value.media_type}
+    uri = f"smol://result/{number}/{quote(value.name or 'bytes')}"
+    return {"type": "resource", "resource": {"uri": uri, "mimeType": value.media_type, "blob": data}}

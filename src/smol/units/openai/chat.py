@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from smol import __version__
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
@@ -33,6 +34,9 @@ __all__ = [
     "text_chunks",
     "text_completion",
 ]
+
+FINGERPRINT = f"smol-{__version__}"
+"""What the answers depend on: the rules of this version."""
 
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=2)]
 Penalty: TypeAlias = Annotated[float, msgspec.Meta(ge=-2, le=2)]
@@ -276,7 +280,7 @@ def completion(ask: Ask, answer: Answer, model: str, copies: int) -> dict[str, J
         "choices": [{"index": index, **choice} for index in range(copies)],
         "usage": _usage(ask, answer, copies),
         "service_tier": "default",
-        "system_fingerprint": None,
+        "system_fingerprint": FINGERPRINT,
     }
     if answer.used:
         result["smol_calls"] = answer.used
@@ -293,7 +297,7 @@ async def chunks(
         "created": int(time.time()),
         "model": model,
         "service_tier": "default",
-        "system_fingerprint": None,
+        "system_fingerprint": FINGERPRINT,
     }
     usage: dict[str, Json] = {"usage": None} if include_usage else {}
 

@@ -5,7 +5,7 @@ Fields that only steer a language model are read over, as its clients send many 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -138,10 +138,14 @@ def _flat(content: Json) -> str:
     return content if isinstance(content, str) else ""
 
 
+_NOTHING_MORE: Mapping[str, Json] = {"stop_details": None, "container": None}
+"""What Anthropic's clients may look for, and Smol has nothing to say about."""
+
+
 def message(ask: Ask, answer: Answer, model: str) -> dict[str, Json]:
     """A whole answer."""
     return {**_head(ask, model), "content": _blocks(answer), "stop_reason": _reason(answer),
-            "stop_sequence": answer.stopped_by, "usage": _usage(ask, answer)}  # fmt: skip
+            "stop_sequence": answer.stopped_by, **_NOTHING_MORE, "usage": _usage(ask, answer)}  # fmt: skip
 
 
 async def events(ask: Ask, work: Callable[[], Awaitable[Answer]], model: str) -> AsyncGenerator[dict[str, Json]]:
@@ -151,13 +155,14 @@ async def events(ask: Ask, work: Callable[[], Awaitable[Answer]], model: str) ->
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
+        **_NOTHING_MORE,
         "usage": _usage(ask, Answer()),
     }
     yield {"type": "message_start", "message": empty}
     answer = await work()
     for index, block in enumerate(_blocks(answer)):
         if block["type"] == "text":
-            yield {"type": "content_block_start", "index": index, "content_block": {"type": "text", "text": ""}}
+            yield {"type": "content_block_start", "index": index, "content_block": _text("")}
             for piece in pieces(block["text"]):
                 yield {
                     "type": "content_block_delta",
@@ -169,7 +174,7 @@ async def events(ask: Ask, work: Callable[[], Awaitable[Answer]], model: str) ->
             delta = {"type": "input_json_delta", "partial_json": as_json(block["input"])}
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
-    ending = {"stop_reason": _reason(answer), "stop_sequence": answer.stopped_by}
+    ending = {"stop_reason": _reason(answer), "stop_sequence": answer.stopped_by, **_NOTHING_MORE}
     yield {"type": "message_delta", "delta": ending, "usage": _usage(ask, answer)}
     yield {"type": "message_stop"}
 
@@ -179,12 +184,16 @@ def _head(ask: Ask, model: str) -> dict[str, Json]:
 
 
 def _blocks(answer: Answer) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = [{"type": "text", "text": answer.text}] if answer.text else []
+    blocks = [_text(answer.text)] if answer.text else []
     for call in answer.calls:
-        blocks.append(
-            {"type": "tool_use", "id": call.id, "name": call.name, "input": msgspec.json.decode(call.arguments)}
-        )
+        given = msgspec.json.decode(call.arguments)
+        caller = {"type": "direct"}
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": given, "caller": caller})
     return blocks
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "citations": None}
 
 
 def _reason(answer: Answer) -> str:
@@ -194,4 +203,14 @@ def _reason(answer: Answer) -> str:
 
 
 def _usage(ask: Ask, answer: Answer) -> dict[str, Json]:
-    return {"input_tokens": ask.prompt_tokens(), "output_tokens": answer.tokens()}
+    return {
+        "input_tokens": ask.prompt_tokens(),
+        "output_tokens": answer.tokens(),
+        "output_tokens_details": None,
+        "cache_creation": None,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "server_tool_use": None,
+        "service_tier": "standard",
+        "inference_geo": None,
+    }

@@ -262,7 +262,7 @@ def response(
         "tool_choice": request.tool_choice or "auto",
         "tools": [_shown_tool(tool) for tool in request.tools or ()],
         "truncation": request.truncation or "disabled",
-        "user": request.user,
+        **({"user": request.user} if request.user is not None else {}),
         "safety_identifier": request.safety_identifier,
         "prompt_cache_key": request.prompt_cache_key,
         "metadata": request.metadata or {},

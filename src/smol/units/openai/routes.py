@@ -230,7 +230,14 @@ class Faces:
         if scope["method"] != "POST":
             data = [file.public() for file in await asyncio.to_thread(self._files.list)]
             await _send(
-                send, {"object": "list", "data": data, "has_more": False, "first_id": None, "last_id": None}
+                send,
+                {
+                    "object": "list",
+                    "data": data,
+                    "has_more": False,
+                    "first_id": data[0]["id"] if data else "",
+                    "last_id": data[-1]["id"] if data else "",
+                },
             )
             return
         if visit.media_type != b"multipart/form-data":

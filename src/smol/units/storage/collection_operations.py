@@ -38,8 +38,8 @@ class CollectionOperations(Core):
     async def configure(
         self,
         collection: CollectionName,
-        max_items: Annotated[int, Meta(ge=0)] | None = None,
-        max_bytes: Annotated[int, Meta(ge=0)] | None = None,
+        max_items: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
+        max_bytes: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
         text_fields: list[str] | None = None,
     ) -> CollectionInfo:
         """Set the limits of a collection and what full-text search covers; makes it if need be.

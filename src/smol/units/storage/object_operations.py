@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from smol.errors import Aborted, DataLoss, InvalidArgument
+from smol.errors import Aborted, FailedPrecondition, InvalidArgument
 from smol.sdk import Attachment, operation
 from smol.types import Json
 from smol.units.storage import objects
@@ -95,7 +95,7 @@ class ObjectOperations(Core):
         collection: CollectionName = "default",
         media_type: str = "application/octet-stream",
         name: str | None = None,
-        sha256: str | None = None,
+        sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None,
         expected_version: Offset | None = None,
         ttl_seconds: Annotated[float, Meta(gt=0)] | None = None,
     ) -> Written:
@@ -124,7 +124,9 @@ class ObjectOperations(Core):
         """Store an upload as `draft` says. once_key: its idempotency key, or an empty string."""
         digest, size_bytes = await self._hash_of(upload)
         if digest and sha256 is not None and digest != sha256.lower():
-            raise DataLoss(f"the upload hashes to {digest}, not {sha256}; upload it again", sha256=digest)
+            raise FailedPrecondition(
+                f"the upload hashes to {digest}, not {sha256}; upload it again", sha256=digest
+            )
 
         def work(connection: Connection, now_ms: int) -> Written:
             object_id = objects.complete(connection, upload, digest, size_bytes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smol.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
+from smol.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
 from smol.sdk import Attachment
 from smol.units.storage.unit import Storage
 
@@ -142,7 +142,7 @@ def test_bytes_that_do_not_hash_as_promised_are_refused(opened: Any) -> None:
     async def scenario() -> None:
         async with opened() as (storage, _):
             token = await upload(storage, b"abc")
-            with pytest.raises(DataLoss, match="hashes to"):
+            with pytest.raises(FailedPrecondition, match="hashes to"):
                 await storage.finish_upload(token, "k", sha256=SHA256)
             with pytest.raises(NotFound):
                 await storage.get("k")

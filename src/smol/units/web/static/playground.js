@@ -169,6 +169,7 @@ function showEquivalents() {
   $("equivalents").replaceChildren(...Object.entries(shown).flatMap(([title, text]) => {
     const block = make("pre", text);
     block.tabIndex = 0;
+    block.setAttribute("role", "group");
     block.setAttribute("aria-label", title);
     return [make("div", title, "quiet"), block];
   }));
