@@ -162,16 +162,25 @@ def remove(name: str) -> None:
 @models.command()
 @click.argument("name")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A directory of pictures like yours.")
-def quantize(name: str, data: Path) -> None:
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    help="How often it must answer as the original does to be registered, 0 to 1; by default 0.8.",
+)
+def quantize(name: str, data: Path, min_agreement: float | None) -> None:
     """Make an int8 variant of a model, and say what it gains and loses on your pictures.
 
-    Half of the pictures set its ranges; the other half is measured.
+    Half of the pictures set its ranges; the other half is measured. One that agrees too little with the
+    original is not registered.
     """
-    from smol.cli.quantization import quantize as make  # Imports the engines.
+    from smol.cli.quantization import MIN_AGREEMENT  # Imports the engines.
+    from smol.cli.quantization import quantize as make
 
     library = _library()
     model, variant = _find(library.catalog(), name)
-    measured = make(model, variant, data, library, _store())
+    measured = make(
+        model, variant, data, library, _store(), MIN_AGREEMENT if min_agreement is None else min_agreement
+    )
     click.echo(render_table([msgspec.to_builtins(each) for each in measured]))
     click.echo(f"registered {model.name}:{measured[-1].variant}; remove it with: smol models remove")
 
