@@ -31,8 +31,8 @@ __all__ = ["models"]
 def models(context: click.Context) -> None:
     """List models: what for, how good, how large, and whether they are on this machine.
 
-    A model is fetched when it is first used; 'smol models pull' does so ahead. One marked
-    'convert' has to be pulled, which takes PyTorch.
+    A model is fetched when it is first used; 'smol models pull' does so ahead. One marked 'convert' has to
+    be pulled, which takes PyTorch; one marked 'mirror' is on no public server, and is had from a mirror only.
     """
     if context.invoked_subcommand is not None:
         return
@@ -48,7 +48,9 @@ def models(context: click.Context) -> None:
             if variant.imported
             else "yes"
             if store.is_present(variant)
-            else "no",
+            else "no"
+            if store.sources(variant)
+            else "mirror",
             "accuracy": variant.accuracy,
             "licence": model.licence,
         }
@@ -218,6 +220,8 @@ def _find(catalog: Catalog, name: str) -> tuple[Model, Variant]:
     for model, variant in _variants(catalog):
         if model.name == wanted and variant_name in ("", variant.name):
             return model, variant
-    known = [f"{model.name}:{variant.name}" for model, variant in _variants(catalog)]
+    if name in PUBLISHED:
+        raise NotFound(f"model {name!r} is not converted yet; run: smol models pull {name}")
+    known = [*(f"{model.name}:{variant.name}" for model, variant in _variants(catalog)), *PUBLISHED]
     hint = nearest(name, [*known, *(model.name for model in catalog.model)])
     raise NotFound(f"no model {name!r}{hint}; known: {', '.join(known)}")
