@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from data import CANVAS, MAX_BOXES, MEAN, STD, TAUGHT_CLASSES, Scenes, load_cifar, load_scenes
+from data import CANVAS, MAX_BOXES, MEAN, STD, TAUGHT_CLASSES, Scenes, load_cifar, load_outliers, load_scenes
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -25,6 +25,7 @@ from onnxruntime.quantization import (
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from train_classify import HELD_OUT, logits_of
 from train_detect import plain_overlap
 
 from smol.models.networks import DETECT_CLASSES, SmolClassify, SmolDetect
@@ -46,11 +47,18 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only != "detect":
-        images, _ = load_cifar(options.data, "train", options.runs)
+        images, labels = load_cifar(options.data, "train", options.runs)
         model = trained(SmolClassify(), averaged(options.runs / "smol-classify.pt"))
         keep(model, options.runs / "smol-classify.safetensors")
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
+        held, cpu = held_out(len(images)), torch.device("cpu")
+        threshold = fit_unsure(
+            logits_of(model, images[held], cpu),
+            labels[held],
+            logits_of(model, load_outliers(options.data, options.runs), cpu),
+        )
+        print(f"smol-classify: unsure_below = {threshold:.2f}, for the files of these hashes")
     if options.only != "classify":
         scenes = load_scenes(options.data, options.runs, options.teacher)
         model = calibrated(detector(options.runs / "smol-detect.pt"), scenes)
@@ -66,6 +74,11 @@ def main() -> None:
 def trained(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     model.load_state_dict(weights)
     return model.eval()
+
+
+def held_out(pictures: int) -> Tensor:
+    """Which training pictures `train_classify` left out."""
+    return torch.randperm(pictures, generator=torch.Generator().manual_seed(1))[:HELD_OUT]
 
 
 def keep(model: nn.Module, path: Path) -> None:
@@ -85,6 +98,24 @@ def detector(checkpoint: Path) -> nn.Module:
     for name in ("scores.weight", "scores.bias"):
         weights[name] = weights[name][kept]
     return trained(SmolDetect(), weights)
+
+
+def fit_unsure(familiar: Tensor, labels: Tensor, strange: Tensor) -> float:
+    """The highest probability below which answers are more often wrong than right: `unsure_below` of the catalog.
+
+    familiar, labels: logits [n, classes] of pictures held out of the training, with their classes [n].
+    strange: logits [m, classes] of pictures outside the classes, for which any answer is wrong; together they
+    weigh as much as the familiar ones. The sum of right answers above and wrong ones below the threshold is the
+    largest, which is where answers of about that probability are wrong as often as right.
+    """
+    logits = torch.cat((familiar, strange))
+    best, kinds = logits.softmax(dim=1).max(dim=1)
+    worth = torch.full((len(logits),), -len(familiar) / max(1, len(strange)))
+    worth[: len(familiar)] = torch.where(kinds[: len(familiar)] == labels, 1.0, -1.0)
+    order = best.argsort()
+    lost = torch.cat((torch.zeros(1), worth[order].double().cumsum(dim=0)))  # By calling the first of them unsure.
+    edges = torch.cat((torch.zeros(1), (best[order][1:] + best[order][:-1]) / 2, torch.ones(1)))
+    return float(edges[lost.argmin()])
 
 
 def calibrated(model: nn.Module, scenes: Scenes) -> nn.Module:
