@@ -1,4 +1,4 @@
-"""The web page under axe-core in headless Chromium: no rule of WCAG 2.2 A and AA is broken, nor of good practice."""
+"""The web page under axe-core in headless Chromium: no rule of WCAG 2.2 A and AA is broken, nor of good use."""
 
 from __future__ import annotations
 

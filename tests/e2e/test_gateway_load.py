@@ -151,7 +151,6 @@ def test_work_stops_when_its_client_hangs_up(serve: Any, operation: str, argumen
             begin(connection, operation, arguments)
             if operation == "probe.count":
                 assert connection.recv(100).startswith(b"HTTP/1.1 200")
-            entry = lambda: next(e for e in client.lifecycle.processes() if e["name"] == "probe")  # noqa: E731
-            wait_for(lambda: entry()["calls"] == 1)
+            wait_for(lambda: [e for e in client.lifecycle.processes() if e["name"] == "probe" and e["calls"] == 1])
         wait_for(lambda: client.probe.cancelled() == 1, 5.0)
         assert evaluate(port) == 200
