@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -19,23 +18,12 @@ from typing import Any
 import pytest
 
 import smol
+from tests.e2e.waiting import port_of, wait_for
 
 MIB = 2**20
 GATEWAY_MIB = 70
 PATIENCE_SECONDS = 20.0
 JSON = b"Host: localhost\r\nContent-Type: application/json\r\n"
-
-
-def wait_for(condition: Any, seconds: float = PATIENCE_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-    return found
-
-
-def port_of(host: Any) -> int:
-    return int(wait_for(lambda: re.findall(r"open http://127\.0\.0\.1:(\d+)", host.log))[-1])
 
 
 def evaluate(port: int) -> int:
