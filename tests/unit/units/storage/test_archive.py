@@ -76,7 +76,7 @@ def test_a_load_names_the_line_that_is_wrong(opened: Any) -> None:
             json.dumps({"object": "0" * 64, "start": 0, "data": data}).encode()
             + b"\n"
             + json.dumps({"key": "k", "sha256": "0" * 64}).encode(),
-            DataLoss,
+            FailedPrecondition,
         ),
     ]
 
