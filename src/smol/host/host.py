@@ -70,7 +70,8 @@ class Host:
         self._reread = reread
         self.allowance = allowance
         self.locations = locations_of(settings)
-        self.keeper = Keeper(allowance, self.locations, PolicySettings(quiet_seconds=memory.quiet_seconds))
+        policy = PolicySettings(quiet_seconds=memory.quiet_seconds, leak_seconds=memory.leak_seconds)
+        self.keeper = Keeper(allowance, self.locations, policy)
         limits = BusLimits(
             connections=settings.connections,
             calls=settings.calls_per_connection,

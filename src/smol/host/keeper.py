@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import msgspec
 
 from smol.errors import ResourceExhausted
+from smol.heap import return_free_memory
 from smol.host.allowance import Allowance
 from smol.host.cages import Cage, Cages
 from smol.host.costs import read_costs, write_costs
-from smol.host.memory import Gauge, machine, trim
+from smol.host.memory import Gauge, machine
 from smol.locations import Locations
 from smol.policy.books import Settings
 from smol.policy.decisions import Admit, Decision, Evict, Kill, Queue, Raise, Refuse, Trim, Warn, mib
@@ -335,8 +336,11 @@ class Keeper:
         self._measure()
 
     async def give_back(self, *, unload: bool) -> None:
-        """Return free memory to the system. unload: end idle workers too, and wait until they are gone."""
-        trim()
+        """Return free memory to the system, here and in the workers.
+
+        unload: end idle workers too, and wait until they are gone.
+        """
+        self._trim("as ordered")
         if unload:
             self._do(self.governor.unload_all(self._loop.time()))
             while any(entry.state == "leaving" for entry in self.governor.standing(self._loop.time()).workers):
@@ -423,10 +427,15 @@ class Keeper:
         elif isinstance(decision, Raise):
             self._relimit()
         elif isinstance(decision, Trim):
-            trim()
+            self._trim(decision.reason)
         data = msgspec.to_builtins(decision)
         _log.log(_LEVELS.get(type(decision), logging.INFO), "%s: %s", data["type"], data["reason"])
         self._announce("host.memory", data)
+
+    def _trim(self, reason: str) -> None:
+        """Give free memory back, and have the workers do the same: they listen for the event."""
+        return_free_memory()
+        self._announce("host.trim", {"reason": reason})
 
     def _arm(self) -> None:
         """Be back when something is due, if anybody waits; what else time brings can wait for a measurement."""
