@@ -50,6 +50,8 @@ class _Provider(BaseHTTPRequestHandler):
             self._answer(
                 400, {"error": {"message": "upstream-secret is no prompt", "code": "bad", "param": "messages"}}
             )
+        elif body["model"] == "far-agent":
+            self._use_a_tool(body)
         elif body.get("stream"):
             self._stream()
         else:
@@ -59,6 +61,31 @@ class _Provider(BaseHTTPRequestHandler):
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
                 "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
             })  # fmt: skip
+
+    def _use_a_tool(self, body: Any) -> None:
+        """Compute with the tool that is offered, then tell what it said."""
+        told = [message["content"] for message in body["messages"] if message["role"] == "tool"]
+        function = {"name": "math_evaluate", "arguments": '{"expression": "6*7"}'}
+        message: dict[str, Any] = {"role": "assistant", "content": None}
+        if told:
+            message["content"] = f"It is {json.loads(told[0])['exact']}."
+        else:
+            message["tool_calls"] = [{"id": "call_1", "type": "function", "index": 0, "function": function}]
+        finish = "stop" if told else "tool_calls"
+        base = {"id": "c", "created": 1, "model": "far-agent"}
+        if not body.get("stream"):
+            choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
+            usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+            self._answer(200, {**base, "object": "chat.completion", "choices": [choice], "usage": usage})
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        for delta, end in ((message, None), ({}, finish)):
+            choice = {"index": 0, "delta": delta, "finish_reason": end}
+            chunk = {**base, "object": "chat.completion.chunk", "choices": [choice]}
+            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        self.wfile.write(b"data: [DONE]\n\n")
 
     def _answer(self, status: int, value: Any) -> None:
         data = json.dumps(value).encode()
@@ -392,6 +419,37 @@ def test_a_provider_answers_for_its_models(start: Any, provider: Any, tmp_path: 
             with ask("far-slow", stream=True) as stream:
                 assert next(iter(stream)).choices[0].delta.content == "0 "
             assert handler.cut.wait(10)
+
+
+def test_a_providers_model_uses_our_operations_when_it_is_asked_to(
+    start: Any, provider: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, handler = provider
+    monkeypatch.setenv("FAR_KEY", "upstream-secret")
+    table = tmp_path / "smol.toml"
+    table.write_text(
+        f'[gateway.upstreams.far]\nurl = "http://127.0.0.1:{server.server_port}/v1"\n'
+        'models = ["far-*"]\nkey_variable = "FAR_KEY"\n'
+    )
+    with start(SMOL_CONFIG=str(table)) as client:
+        url = client.gateway.address()["url"] + "/v1"
+        with openai.OpenAI(base_url=url, api_key="any", max_retries=0) as ai:
+
+            def ask(**options: Any) -> Any:
+                messages = [{"role": "user", "content": "6*7?"}]
+                tools = [{"type": "smol", "operations": ["math.*"]}]
+                return ai.chat.completions.create(model="far-agent", messages=messages, tools=tools, **options)
+
+            answer = ask()
+            assert answer.choices[0].message.content == "It is 42."
+            assert answer.choices[0].message.tool_calls is None
+            assert answer.usage.total_tokens == 6
+            assert answer.smol_calls[0]["operation"] == "math.evaluate"
+            with ask(stream=True) as stream:
+                assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "It is 42."
+            assert handler.asked == 4
+            with pytest.raises(openai.BadRequestError, match="chat/completions"):
+                ai.responses.create(model="far-agent", input="6*7?", tools=[{"type": "smol"}])
 
 
 def test_a_key_limits_what_the_model_may_do(start: Any, tmp_path: Any) -> None:

@@ -36,7 +36,7 @@ class Application:
         metrics = Metrics()
         bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds)
         upstreams = Upstreams(settings.upstreams, directory / "upstreams")
-        self._faces = Faces(host, bodies, Files(directory / "files"), upstreams)
+        self._faces = Faces(host, bodies, Files(directory / "files"), upstreams, settings.agent)
         self._mcp = McpProxy(host, bodies)
         mcp = Path("/mcp", self._mcp, methods=["GET", "POST", "DELETE"])
         router = Router(

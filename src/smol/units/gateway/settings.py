@@ -11,7 +11,15 @@ import msgspec
 from smol.errors import FailedPrecondition, InvalidArgument
 from smol.sizes import MIB, Size
 
-__all__ = ["Address", "GatewaySettings", "Upstream", "check_exposure", "parse_settings"]
+__all__ = [
+    "Address",
+    "AgentSettings",
+    "GatewaySettings",
+    "OfferSettings",
+    "Upstream",
+    "check_exposure",
+    "parse_settings",
+]
 
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -35,6 +43,35 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokens_per_day: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class OfferSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which operations a model may be offered.
+
+    allow: patterns of operations that are tools beside those that only read, as `storage.put`.
+    deny: patterns of operations that are none, whatever else is said.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+class AgentSettings(OfferSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What models of providers may do here, as `[gateway.agent]`: operations offered to them as tools.
+
+    allow: patterns of operations that are offered beside those that only read, as `storage.put`.
+    deny: patterns of operations that are not, whatever else is said.
+    always: offer them in every chat with a provider, not only where a request asks for it.
+    rounds: of asking the model for one answer; in the last it is to answer with what it has.
+    calls: of operations for one answer.
+    seconds: for one answer; calls after them are not made.
+    """
+
+    deny: tuple[str, ...] = ("lifecycle.*", "memory.*")
+    always: bool = False
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
+    calls: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 32
+    seconds: Seconds = 120.0
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The gateway: where it listens, whom it lets in, how much it takes at once.
 
@@ -52,6 +89,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     deadline_seconds: of a request that names none by the header `x-deadline-seconds`.
     stream_seconds: longest life of a stream.
     upstreams: one table per provider of language models, [gateway.upstreams.NAME].
+    agent: operations as tools for the models of providers.
     """
 
     listen: str = "127.0.0.1:2048"
@@ -67,6 +105,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     deadline_seconds: Seconds = 60.0
     stream_seconds: Seconds = 86_400.0
     upstreams: dict[str, Upstream] = msgspec.field(default_factory=dict)
+    agent: AgentSettings = AgentSettings()
 
     def __post_init__(self) -> None:
         """Raises ValueError for an address that is none."""

@@ -17,8 +17,8 @@ from smol.errors import SmolError, nearest
 from smol.protocol import decode_payload
 from smol.units.gateway.arguments import with_attachments
 from smol.units.gateway.hosts import HostAccess
-from smol.units.gateway.operations import PROGRAMS, limit_program
-from smol.units.mcp.tools import LARGEST_TEXT, McpSettings, Offer, content_of, is_covered, offers
+from smol.units.gateway.offers import LARGEST_TEXT, Offer, content_of, limit_to, offers
+from smol.units.gateway.settings import OfferSettings
 
 __all__ = ["ALLOW_HEADER", "McpServer"]
 
@@ -34,7 +34,7 @@ _INSTRUCTIONS = (
 class McpServer:
     """Tools and resources of one host."""
 
-    def __init__(self, host: HostAccess, settings: McpSettings) -> None:
+    def __init__(self, host: HostAccess, settings: OfferSettings) -> None:
         self._host = host
         self._settings = settings
         self._reporting: set[asyncio.Task[None]] = set()
@@ -80,12 +80,7 @@ class McpServer:
         return types.CallToolResult.model_validate(answer)
 
     async def _call(self, context: Any, offer: Offer, given: dict[str, Any]) -> Any:
-        arguments = with_attachments(given, offer.described)
-        if offer.operation in PROGRAMS:
-            # A program may call what this client could call by itself.
-            known = sorted(found.operation for found in (await self._offers(context)).values())
-            allowed = limit_program(None, arguments, known)["allowed"]
-            arguments["allowed"] = [name for name in known if is_covered(name, allowed)]
+        arguments = limit_to(await self._offers(context), offer, with_attachments(given, offer.described))
         loop = asyncio.get_running_loop()
 
         def report(fraction: float, message: str) -> None:

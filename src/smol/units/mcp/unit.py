@@ -19,7 +19,7 @@ from smol.locations import locate
 from smol.sdk import Context, Unit, operation
 from smol.units.gateway.connections import BoundedServer
 from smol.units.gateway.hosts import HostAccess
-from smol.units.mcp.tools import McpSettings
+from smol.units.gateway.settings import OfferSettings
 
 __all__ = ["Mcp", "load_server", "read_settings"]
 
@@ -31,7 +31,7 @@ class Mcp(Unit):
     """Model Context Protocol: operations as tools for agents, at /mcp of the gateway."""
 
     def __init__(self) -> None:
-        self._settings = McpSettings()
+        self._settings = OfferSettings()
         self._host: HostAccess | None = None
         self._server: Any = None
         self._path = Path()
@@ -82,10 +82,10 @@ class Mcp(Unit):
         return str(self._path)
 
 
-def read_settings(table: dict[str, Any]) -> McpSettings:
+def read_settings(table: dict[str, Any]) -> OfferSettings:
     """The unit's settings. Raises InvalidArgument."""
     try:
-        return msgspec.convert(table, McpSettings)
+        return msgspec.convert(table, OfferSettings)
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"the settings of unit 'mcp' are wrong: {error}") from None
 

@@ -11,6 +11,7 @@ import msgspec
 from smol import __version__
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
+from smol.units.openai.agent import KIND
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
 from smol.units.openai.reading import (
     Pictures,
@@ -190,7 +191,11 @@ def ask_of(request: ChatRequest, files: Pictures) -> Ask:
     json_schema = form.json_schema if form is not None else None
     ask = Ask(
         turns=[_turn(message, f"messages[{index}]", files) for index, message in enumerate(request.messages)],
-        tools=[_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or ())],
+        tools=[
+            _tool(tool, f"tools[{index}]")
+            for index, tool in enumerate(request.tools or ())
+            if tool.type != KIND  # This model has them anyway.
+        ],
         choice=read_choice(request.tool_choice),
         parallel=request.parallel_tool_calls is not False,
         stop=read_stop(request.stop),

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 from starlette.routing import BaseRoute
 
-from smol.errors import SmolError
 from smol.types import Attachment, Json
 from smol.units.gateway.arguments import parse_form
 from smol.units.gateway.hosts import HostAccess
+from smol.units.gateway.offers import offers
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
 from smol.units.gateway.paths import Path
-from smol.units.gateway.problems import Refusal, Style, document
+from smol.units.gateway.problems import Refusal
 from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
-from smol.units.gateway.streams import Peeked, as_event, send_stream
+from smol.units.gateway.settings import AgentSettings
 from smol.units.openai import chat, messages, responses
+from smol.units.openai.agent import Agent, asks_for_tools
 from smol.units.openai.conversation import Answer, Ask
 from smol.units.openai.files import Files
+from smol.units.openai.forwarding import CHAT, forward, serve_agent
 from smol.units.openai.model import MODEL, answer
 from smol.units.openai.reading import decode_request
-from smol.units.openai.upstreams import Provider, Upstreams
+from smol.units.openai.sending import send_events, send_json
+from smol.units.openai.upstreams import Upstreams
 
 __all__ = ["Faces"]
 
@@ -36,13 +39,17 @@ _MODEL_METHODS = ["GET"]
 class _Named(msgspec.Struct):
     model: str
     stream: bool | None = False
+    tools: Json = None
 
 
 class Faces:
     """Everything below `/v1/` that is not ours by name."""
 
-    def __init__(self, host: HostAccess, bodies: Bodies, files: Files, upstreams: Upstreams) -> None:
+    def __init__(
+        self, host: HostAccess, bodies: Bodies, files: Files, upstreams: Upstreams, agent: AgentSettings
+    ) -> None:
         self._host = host
+        self._agent = agent
         self._bodies = bodies
         self._files = files
         self._upstreams = upstreams
@@ -51,7 +58,7 @@ class Faces:
     def routes(self) -> list[BaseRoute]:
         """Where what is answered."""
         posts = {
-            "/v1/chat/completions": self._chat,
+            f"/v1/{CHAT}": self._chat,
             "/v1/completions": self._completions,
             "/v1/responses": self._respond,
             "/v1/embeddings": self._embeddings,
@@ -90,9 +97,29 @@ class Faces:
             if provider is None:
                 raise self._no_model(named.model)
             visit.check_allowed("openai.upstream")
-            await _forward(provider, path.removeprefix("/v1/"), body, bool(named.stream), visit, receive, send)
+            asked, stream = asks_for_tools(named.tools), bool(named.stream)
+            place = path.removeprefix("/v1/")
+            if place == CHAT and (asked or self._agent.always):
+                agent = await self._agent_of(visit, body)
+                await serve_agent(provider, agent, stream, visit, receive, send)
+                return
+            if asked:
+                raise Refusal(
+                    400, f"a provider's model gets Smol's operations as tools at /v1/{CHAT}", param="tools"
+                )
+            await forward(provider, place, body, stream, visit, receive, send)
 
         return handle
+
+    async def _agent_of(self, visit: Visit, body: bytes) -> Agent:
+        """A request in which the model may call our operations, as far as whoever asks may."""
+        covered = visit.key.allow if visit.key is not None else ("*",)
+        offered = offers(await self._host.describe_all(), self._agent, covered)
+
+        async def call(operation: str, arguments: Mapping[str, Any], seconds: float) -> Json:
+            return await self._host.call(operation, arguments, deadline_seconds=seconds, trace=visit.trace)
+
+        return Agent(decode_request(body, dict[str, Any]), offered, call, self._agent)
 
     def _no_model(self, model: str) -> Refusal:
         known = ", ".join([MODEL, *(name for name, _ in self._upstreams.models())])
@@ -124,12 +151,12 @@ class Faces:
             options = request.stream_options
             usage = options is not None and options.include_usage
             items = chat.chunks(ask, work, request.model, copies, usage)
-            await _stream(visit, items, receive, send, named=False)
+            await send_events(visit, items, receive, send, named=False)
             return
         if request.stream_options is not None:
             raise Refusal(400, "stream_options needs stream: true", param="stream_options")
         found = await while_connected(work(), receive)
-        await _send(send, chat.completion(ask, found, request.model, copies))
+        await send_json(send, chat.completion(ask, found, request.model, copies))
 
     async def _completions(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = decode_request(body, chat.CompletionRequest)
@@ -140,10 +167,10 @@ class Faces:
             options = request.stream_options
             usage = options is not None and options.include_usage
             items = chat.text_chunks(ask, work, request.model, copies, usage)
-            await _stream(visit, items, receive, send, named=False)
+            await send_events(visit, items, receive, send, named=False)
             return
         found = await while_connected(work(), receive)
-        await _send(send, chat.text_completion(ask, found, request.model, copies))
+        await send_json(send, chat.text_completion(ask, found, request.model, copies))
 
     async def _respond(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = responses.read_response(body)
@@ -163,18 +190,18 @@ class Faces:
             return found
 
         if request.stream:
-            await _stream(visit, responses.events(request, ask, work, opened), receive, send, named=True)
+            await send_events(visit, responses.events(request, ask, work, opened), receive, send, named=True)
             return
         found = await while_connected(work(), receive)
-        await _send(send, responses.response(request, ask, found, opened))
+        await send_json(send, responses.response(request, ask, found, opened))
 
     async def _kept_response(self, scope: Scope, receive: Receive, send: Send) -> None:
         found, owner = scope["path_params"]["id"], _owner(scope["smol"])
         if scope["method"] == "DELETE":
             self._responses.delete(found, owner)
-            await _send(send, {"id": found, "object": "response", "deleted": True})
+            await send_json(send, {"id": found, "object": "response", "deleted": True})
             return
-        await _send(send, self._responses.get(found, owner).value)
+        await send_json(send, self._responses.get(found, owner).value)
 
     async def _embeddings(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         raise Refusal(
@@ -186,14 +213,14 @@ class Faces:
         )
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _send(send, {"object": "list", "data": self._listing()})
+        await send_json(send, {"object": "list", "data": self._listing()})
 
     async def _one_model(self, scope: Scope, receive: Receive, send: Send) -> None:
         wanted = scope["path_params"]["model"]
         found = next((entry for entry in self._listing() if entry["id"] == wanted), None)
         if found is None:
             raise self._no_model(wanted)
-        await _send(send, found)
+        await send_json(send, found)
 
     def _listing(self) -> list[dict[str, Json]]:
         names = [(MODEL, "smol"), *self._upstreams.models()]
@@ -206,14 +233,16 @@ class Faces:
         ask = messages.ask_of(request, self._pictures(visit))
         work = self._work(visit, ask)
         if request.stream:
-            await _stream(visit, messages.events(ask, work, request.model), receive, send, named=True, done=b"")
+            await send_events(
+                visit, messages.events(ask, work, request.model), receive, send, named=True, done=b""
+            )
             return
         found = await while_connected(work(), receive)
-        await _send(send, messages.message(ask, found, request.model))
+        await send_json(send, messages.message(ask, found, request.model))
 
     async def _count_tokens(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         ask = messages.ask_of(messages.read_message(body), self._pictures(visit))
-        await _send(send, {"input_tokens": ask.prompt_tokens()})
+        await send_json(send, {"input_tokens": ask.prompt_tokens()})
 
     # Files --------------------------------------------------------------------------------------
 
@@ -229,7 +258,7 @@ class Faces:
         visit.check_allowed("openai.files")
         if scope["method"] != "POST":
             data = [file.public() for file in await asyncio.to_thread(self._files.list)]
-            await _send(
+            await send_json(
                 send,
                 {
                     "object": "list",
@@ -243,7 +272,7 @@ class Faces:
         if visit.media_type != b"multipart/form-data":
             raise Refusal(415, "send multipart/form-data with a file and its purpose")
         attachment, purpose = _uploaded(visit, await self._bodies.read(visit, receive))
-        await _send(send, (await self._files.add(attachment, purpose)).public())
+        await send_json(send, (await self._files.add(attachment, purpose)).public())
 
     async def _one_file(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
@@ -251,9 +280,9 @@ class Faces:
         found = scope["path_params"]["id"]
         if scope["method"] == "DELETE":
             self._files.delete(found)
-            await _send(send, {"id": found, "object": "file", "deleted": True})
+            await send_json(send, {"id": found, "object": "file", "deleted": True})
             return
-        await _send(send, self._files.get(found).public())
+        await send_json(send, self._files.get(found).public())
 
     async def _file_content(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
@@ -275,76 +304,6 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._handler(scope, receive, send)
-
-
-async def _send(send: Send, value: Json) -> None:
-    await send_bytes(send, 200, msgspec.json.encode(value), "application/json")
-
-
-async def _stream(
-    visit: Visit,
-    items: AsyncGenerator[dict[str, Json]],
-    receive: Receive,
-    send: Send,
-    *,
-    named: bool,
-    done: bytes = b"data: [DONE]\n\n",
-) -> None:
-    """Send items as events. named: each by its type. done: what ends the stream."""
-
-    async def chunks() -> AsyncGenerator[bytes]:
-        try:
-            async for item in Peeked(items).follow():
-                if item is None:
-                    yield b": still here\n\n"
-                else:
-                    yield as_event(msgspec.json.encode(item), item["type"] if named else "")
-            yield done
-        except SmolError as error:
-            yield _failure(error, visit, named)
-
-    await send_stream(send, receive, chunks(), "text/event-stream")
-
-
-def _failure(error: SmolError, visit: Visit, named: bool) -> bytes:
-    """An error in mid-stream, as each API has it."""
-    said = document(error, visit.style, visit.request_id)
-    if named and visit.style is Style.OPENAI:
-        said = {"type": "error", "sequence_number": 0, **said["error"], "error": said["error"]}
-    return as_event(msgspec.json.encode(said, enc_hook=str), "error" if named else "")
-
-
-async def _forward(
-    provider: Provider, path: str, body: bytes, stream: bool, visit: Visit, receive: Receive, send: Send
-) -> None:
-    """Answer with what a provider answers, as it comes."""
-    if not stream:
-        media_type, data = await while_connected(_whole(provider, path, body), receive)
-        await send_bytes(send, 200, data, media_type)
-        return
-
-    async def chunks() -> AsyncGenerator[bytes]:
-        async with provider.ask(path, body) as reply:
-            async for chunk in reply.chunks():
-                yield chunk
-
-    peeked = Peeked(chunks())
-    await while_connected(peeked.peek(), receive)
-
-    async def flowing() -> AsyncGenerator[bytes]:
-        try:
-            async for chunk in peeked.follow(beat_seconds=86_400.0):
-                if chunk is not None:
-                    yield chunk
-        except SmolError as error:
-            yield _failure(error, visit, path != "chat/completions")
-
-    await send_stream(send, receive, flowing(), "text/event-stream")
-
-
-async def _whole(provider: Provider, path: str, body: bytes) -> tuple[str, bytes]:
-    async with provider.ask(path, body) as reply:
-        return reply.media_type, await reply.whole()
 
 
 def _owner(visit: Visit) -> str:

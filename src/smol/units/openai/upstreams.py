@@ -250,6 +250,27 @@ class _Reply:
                 raise Unavailable("the provider's answer is too large")
         return bytes(data)
 
+    async def events(self) -> AsyncGenerator[dict[str, Any]]:
+        """What server-sent events carry. Raises Unavailable for what is none, or tells of a failure."""
+        buffer = bytearray()
+        async for chunk in self.chunks():
+            buffer += chunk.replace(b"\r", b"")
+            if len(buffer) > _LARGEST_ANSWER_BYTES:
+                raise Unavailable("the provider's answer is too large")
+            *events, rest = buffer.split(b"\n\n")
+            buffer = rest
+            for event in events:
+                data = b"".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+                if not data or data == b"[DONE]":
+                    continue
+                try:
+                    found = msgspec.json.decode(data)
+                except (msgspec.DecodeError, RecursionError):
+                    found = None
+                if not isinstance(found, dict) or "error" in found:
+                    raise Unavailable("the provider's stream failed")
+                yield found
+
     def _count(self, data: bytes) -> None:
         found = _TOTAL.findall(data)
         if found:

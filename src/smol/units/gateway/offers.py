@@ -1,4 +1,4 @@
-"""Which operations are tools, what they look like, and their answers as content. Knows nothing of the SDK."""
+"""Operations as tools for language models: which, what they look like, and their answers as content."""
 
 from __future__ import annotations
 
@@ -14,25 +14,15 @@ from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.sizes import MIB
 from smol.types import Attachment, Json
 from smol.units.gateway.arguments import as_text_schema, holds_attachment
-from smol.units.gateway.operations import HERE_ONLY
+from smol.units.gateway.operations import HERE_ONLY, PROGRAMS, limit_program
+from smol.units.gateway.settings import OfferSettings
 
-__all__ = ["LARGEST_TEXT", "McpSettings", "Offer", "content_of", "is_covered", "offers"]
+__all__ = ["LARGEST_TEXT", "Offer", "content_of", "is_covered", "limit_to", "offers"]
 
 LARGEST_TEXT = 400_000
 LARGEST_BLOB_BYTES = 8 * MIB
 """Bytes of a result beyond this are told of, and not sent: a model could not read them."""
 _FACES = frozenset({"gateway", "mcp"})
-
-
-class McpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table `[units.mcp]` of smol.toml.
-
-    allow: patterns of operations that are tools beside those that only read, as `storage.put`.
-    deny: patterns of operations that are none, whatever else is said.
-    """
-
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +37,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def offers(
-    units: Iterable[UnitDescription], settings: McpSettings, key_allows: Sequence[str] = ("*",)
+    units: Iterable[UnitDescription], settings: OfferSettings, key_allows: Sequence[str] = ("*",)
 ) -> dict[str, Offer]:
     """Tools by name, in the order of their names. key_allows: what the client's key covers."""
     found = {}
@@ -62,6 +52,15 @@ def offers(
                 offer = _offer(full, operation)
                 found[offer.name] = offer
     return dict(sorted(found.items()))
+
+
+def limit_to(known: Mapping[str, Offer], offer: Offer, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call; a program may call what is offered by itself, no more."""
+    if offer.operation not in PROGRAMS:
+        return arguments
+    names = sorted(found.operation for found in known.values())
+    allowed = limit_program(None, arguments, names)["allowed"]
+    return {**arguments, "allowed": [name for name in names if is_covered(name, allowed)]}
 
 
 def is_covered(operation: str, patterns: Sequence[str]) -> bool:
