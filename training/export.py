@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from data import CANVAS, MAX_BOXES, MEAN, STD, TAUGHT_CLASSES, Scenes, load_cifar, load_scenes
+from data import CANVAS, MAX_BOXES, MEAN, STD, TAUGHT_CLASSES, Scenes, load_cifar, load_outliers, load_scenes
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -25,6 +25,7 @@ from onnxruntime.quantization import (
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from train_classify import logits_of, split
 from train_detect import plain_overlap
 
 from smol.models.networks import DETECT_CLASSES, SmolClassify, SmolDetect
@@ -46,8 +47,11 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only != "detect":
-        images, _ = load_cifar(options.data, "train", options.runs)
+        images, labels = load_cifar(options.data, "train", options.runs)
         model = trained(SmolClassify(), averaged(options.runs / "smol-classify.pt"))
+        held, _ = split(len(images))
+        others = load_outliers(options.data, options.runs)[: len(held)]
+        print(f"smol-classify: unsure_below = {fit_unsure(model, images[held], labels[held], others):.2f}")
         keep(model, options.runs / "smol-classify.safetensors")
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
@@ -76,6 +80,21 @@ def keep(model: nn.Module, path: Path) -> None:
 def averaged(checkpoint: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
     return weights
+
+
+def fit_unsure(model: nn.Module, images: Tensor, labels: Tensor, others: Tensor) -> float:
+    """The highest probability about which an answer is more often wrong than right, to 0.05.
+
+    On as many pictures of other things as of the classes. images, others: uint8 [n, 3, 32, 32].
+    """
+    known, unknown = (logits_of(model, part, torch.device("cpu")).softmax(dim=1) for part in (images, others))
+    best = torch.cat((known.amax(dim=1), unknown.amax(dim=1)))
+    right = torch.cat(((known.argmax(dim=1) == labels).float(), torch.zeros(len(others))))
+    for step in range(19, 0, -1):
+        near = (best - step * 0.05).abs() < 0.025
+        if near.any() and right[near].mean() < 0.5:
+            return step * 0.05
+    return 0.0
 
 
 def detector(checkpoint: Path) -> nn.Module:
