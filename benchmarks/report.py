@@ -56,13 +56,18 @@ def show(title: str, figures: Sequence[Figure]) -> None:
         )
 
 
-def keep(results: dict[str, Sequence[Figure]]) -> Path:
+def keep(results: dict[str, Sequence[Figure]], name: str = "latest") -> Path:
     """Write all figures, with what they were measured on, as JSON."""
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "latest.json"
+    path = RESULTS / f"{name}.json"
     document = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "load": round(os.getloadavg()[0], 1),
+        },
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("msgspec", "numpy", "onnxruntime", "pillow", "uvloop")},
         "figures": {

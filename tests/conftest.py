@@ -13,6 +13,7 @@ import ctypes
 import gc
 import inspect
 import os
+import shutil
 import signal
 import sys
 import time
@@ -71,6 +72,19 @@ def shared() -> Path:
     if not (folder / "models").is_dir():
         pytest.skip(f"no real models in {folder}; set SMOL_SHARED to the folder that has them")
     return folder
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Headless Chromium as the distribution installs it; skips where it, or Playwright, is missing."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

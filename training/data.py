@@ -87,8 +87,8 @@ def outlier_files(data: Path, *, held_out: bool) -> list[Path]:
 
 CLASSIFIED = (
     *range(7, 25), *range(80, 101), *range(127, 147), *range(30, 33), *range(151, 294), 339, 340, *range(351, 354),
-    403, 404, 407, 436, 468, 484, 510, 511, 554, 555, 569, 609, 625, 627, 628, 656, 661, 675, 717, 724, 751, 780, 814,
-    817, 864, 867, 871, 895, 913, 914,
+    403, 404, 407, 436, 468, 484, 510, 511, 554, 555, 569, 609, 625, 627, 628, 656, 661, 675, 717, 724, 751, 780,
+    814, 817, 864, 867, 871, 895, 913, 914,
 )  # fmt: skip
 """Numbers of ImageNet's classes that are of CIFAR-10's: birds, frogs, dogs and cats (wild ones too), horses, deer,
 aeroplanes, ships, cars, trucks. They are no outliers, though the network is not trained on them either."""

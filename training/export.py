@@ -50,8 +50,9 @@ def main() -> None:
         images, labels = load_cifar(options.data, "train", options.runs)
         model = trained(SmolClassify(), averaged(options.runs / "smol-classify.pt"))
         held, _ = split(len(images))
-        others = load_outliers(options.data, options.runs)[: len(held)]
-        print(f"smol-classify: unsure_below = {fit_unsure(model, images[held], labels[held], others):.2f}")
+        strange = load_outliers(options.data, options.runs)
+        familiar, unfamiliar = (logits_of(model, part, torch.device("cpu")) for part in (images[held], strange))
+        print(f"smol-classify: unsure_below = {fit_unsure(familiar, labels[held], unfamiliar):.2f}")
         keep(model, options.runs / "smol-classify.safetensors")
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
@@ -82,21 +83,6 @@ def averaged(checkpoint: Path) -> dict[str, Tensor]:
     return weights
 
 
-def fit_unsure(model: nn.Module, images: Tensor, labels: Tensor, others: Tensor) -> float:
-    """The highest probability about which an answer is more often wrong than right, to 0.05.
-
-    On as many pictures of other things as of the classes. images, others: uint8 [n, 3, 32, 32].
-    """
-    known, unknown = (logits_of(model, part, torch.device("cpu")).softmax(dim=1) for part in (images, others))
-    best = torch.cat((known.amax(dim=1), unknown.amax(dim=1)))
-    right = torch.cat(((known.argmax(dim=1) == labels).float(), torch.zeros(len(others))))
-    for step in range(19, 0, -1):
-        near = (best - step * 0.05).abs() < 0.025
-        if near.any() and right[near].mean() < 0.5:
-            return step * 0.05
-    return 0.0
-
-
 def detector(checkpoint: Path) -> nn.Module:
     """The detector without what served its training: the other classes, and the output for small pictures."""
     weights = {name: value for name, value in averaged(checkpoint).items() if not name.startswith("recognise.")}
@@ -104,6 +90,24 @@ def detector(checkpoint: Path) -> nn.Module:
     for name in ("scores.weight", "scores.bias"):
         weights[name] = weights[name][kept]
     return trained(SmolDetect(), weights)
+
+
+def fit_unsure(familiar: Tensor, labels: Tensor, strange: Tensor) -> float:
+    """The highest probability below which answers are more often wrong than right: `unsure_below` of the catalog.
+
+    familiar, labels: logits [n, classes] of pictures held out of the training, with their classes [n].
+    strange: logits [m, classes] of pictures outside the classes, for which any answer is wrong; together they
+    weigh as much as the familiar ones. The sum of right answers above and wrong ones below the threshold is the
+    largest, which is where answers of about that probability are wrong as often as right.
+    """
+    logits = torch.cat((familiar, strange))
+    best, kinds = logits.softmax(dim=1).max(dim=1)
+    worth = torch.full((len(logits),), -len(familiar) / max(1, len(strange)))
+    worth[: len(familiar)] = torch.where(kinds[: len(familiar)] == labels, 1.0, -1.0)
+    order = best.argsort()
+    lost = torch.cat((torch.zeros(1), worth[order].double().cumsum(dim=0)))  # By calling the first of them unsure.
+    edges = torch.cat((torch.zeros(1), (best[order][1:] + best[order][:-1]) / 2, torch.ones(1)))
+    return float(edges[lost.argmin()])
 
 
 def calibrated(model: nn.Module, scenes: Scenes) -> nn.Module:

@@ -1,7 +1,8 @@
 """Train smol-classify: ten classes of 32 px pictures, with other pictures as outliers.
 
 A share of every batch shows things outside the classes, for which no class is right: its target is the
-uniform distribution (Hendrycks et al. 2019). 2500 training pictures are held out, to fit the temperature and where the network is unsure.
+uniform distribution (Hendrycks et al. 2019). 2500 training pictures are held out, to fit the
+temperature and where the network is unsure.
 """
 
 from __future__ import annotations

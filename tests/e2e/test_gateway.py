@@ -12,7 +12,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 
 import smol
 from smol.errors import Unavailable
+from tests.e2e.waiting import port_of, wait_for
 
 TWO_LENGTHS = (
     b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -32,19 +32,6 @@ TWO_LENGTHS = (
 def served(serve: Any) -> Iterator[Any]:
     with serve() as host:
         yield host
-
-
-def wait_for(condition: Any, seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-    return found
-
-
-def port_of(host: Any) -> int:
-    found = wait_for(lambda: re.findall(r"open http://127\.0\.0\.1:(\d+)", host.log))
-    return int(found[-1])
 
 
 def post(port: int, path: str, body: Any, **headers: str) -> tuple[int, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -19,23 +18,12 @@ from typing import Any
 import pytest
 
 import smol
+from tests.e2e.waiting import port_of, wait_for
 
 MIB = 2**20
 GATEWAY_MIB = 70
 PATIENCE_SECONDS = 20.0
 JSON = b"Host: localhost\r\nContent-Type: application/json\r\n"
-
-
-def wait_for(condition: Any, seconds: float = PATIENCE_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-    return found
-
-
-def port_of(host: Any) -> int:
-    return int(wait_for(lambda: re.findall(r"open http://127\.0\.0\.1:(\d+)", host.log))[-1])
 
 
 def evaluate(port: int) -> int:
@@ -139,11 +127,6 @@ def begin(connection: socket.socket, operation: str, arguments: dict[str, Any]) 
     connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
 
-def calls_of(client: Any, name: str) -> int:
-    found: int = next(entry["calls"] for entry in client.lifecycle.processes() if entry["name"] == name)
-    return found
-
-
 @pytest.mark.parametrize(
     ("operation", "arguments"),
     [("probe.count", {"items": 10**6, "pause_seconds": 0.01}), ("probe.sleep", {"seconds": 1000})],
@@ -156,6 +139,6 @@ def test_work_stops_when_its_client_hangs_up(serve: Any, operation: str, argumen
             begin(connection, operation, arguments)
             if operation == "probe.count":
                 assert connection.recv(100).startswith(b"HTTP/1.1 200")
-            wait_for(lambda: calls_of(client, "probe") == 1)
+            wait_for(lambda: [e for e in client.lifecycle.processes() if e["name"] == "probe" and e["calls"] == 1])
         wait_for(lambda: client.probe.cancelled() == 1, 5.0)
         assert evaluate(port) == 200

@@ -294,3 +294,44 @@ def test_memory_is_not_kept_by_a_host_that_was_killed(serve: Callable[..., Any])
         while tree.exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_worker_that_leaks_is_started_anew_between_two_calls_and_none_is_lost(start: Callable[..., Any]) -> None:
+    with start(SMOL_MEMORY_LEAK_SECONDS="4") as client:
+        client.hog.drop()
+        first = _pid(client, "hog")
+        end = time.monotonic() + 60
+
+        def leak(_: int) -> int:
+            calls = 0
+            while _pid(client, "hog") == first and time.monotonic() < end:
+                assert client.hog.take(1, hold=True) == 1
+                calls += 1
+                client.memory.status()  # Which measures.
+                time.sleep(0.2)
+            return calls
+
+        with ThreadPoolExecutor(3) as threads:
+            calls = sum(threads.map(leak, range(3)))
+        assert calls > 16
+        assert client.hog.take(1) == 1
+        assert _pid(client, "hog") != first
+        (evicted,) = explained(client, "evict", "hog")
+        assert "it leaks memory, it grew by" in evicted["reason"]
+        assert not explained(client, "kill", "hog")
+
+
+def test_workers_give_free_memory_back_when_told(start: Callable[..., Any]) -> None:
+    def size(client: BlockingClient) -> int:
+        time.sleep(0.3)  # For a fresh measurement.
+        return int(next(w["measured_bytes"] for w in client.memory.status()["workers"] if w["name"] == "hog"))
+
+    with start() as client:
+        assert client.hog.scatter(64) == 64
+        pid, before = _pid(client, "hog"), size(client)
+        assert before > 64 * MIB
+        client.memory.trim()
+        deadline = time.monotonic() + 15
+        while size(client) > before - 48 * MIB:
+            assert time.monotonic() < deadline
+        assert _pid(client, "hog") == pid

@@ -42,7 +42,7 @@ def test_an_int8_variant_is_smaller_measured_and_the_last_of_its_model(
     embedded: tuple[Model, Variant], pictures: Path, library: Library, store: Store
 ) -> None:
     model, variant = embedded
-    before, after = quantize(model, variant, pictures, library, store)
+    before, after = quantize(model, variant, pictures, library, store, min_agreement=0.0)
     assert (before.variant, before.agreement, after.variant) == (variant.name, 1.0, f"{variant.name}-int8")
     assert after.size_bytes < 0.7 * before.size_bytes
     assert 0 <= after.agreement <= 1
@@ -54,6 +54,30 @@ def test_an_int8_variant_is_smaller_measured_and_the_last_of_its_model(
         quantize(model, made, pictures, library, store)
     with pytest.raises(AlreadyExists, match="smol models remove"):
         quantize(found, variant, pictures, library, store)
+
+
+def test_a_variant_that_agrees_too_little_is_not_registered(
+    embedded: tuple[Model, Variant], pictures: Path, library: Library, store: Store
+) -> None:
+    model, variant = embedded
+    more_than_any = 1.01
+    with pytest.raises(FailedPrecondition, match=r"was not registered: on 6 pictures it agrees") as refused:
+        quantize(model, variant, pictures, library, store, min_agreement=more_than_any)
+    for figure in ("101.0% are asked for", "ms became", "of memory became", "--min-agreement"):
+        assert figure in refused.value.message
+    assert not list(library.directory.glob("*"))
+
+
+def test_without_onnx_it_says_what_to_install(
+    embedded: tuple[Model, Variant],
+    pictures: Path,
+    library: Library,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FailedPrecondition, match=r"needs the package 'onnx': pip install smol\[quantize\]"):
+        quantize(*embedded, pictures, library, store)
 
 
 def test_pictures_that_can_not_be_used_are_told(

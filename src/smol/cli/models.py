@@ -31,8 +31,8 @@ __all__ = ["models"]
 def models(context: click.Context) -> None:
     """List models: what for, how good, how large, and whether they are on this machine.
 
-    A model is fetched when it is first used; 'smol models pull' does so ahead. One marked
-    'convert' has to be pulled, which takes PyTorch.
+    A model is fetched when it is first used; 'smol models pull' does so ahead. One marked 'convert' has to
+    be pulled, which takes PyTorch; one marked 'mirror' is on no public server, and is had from a mirror only.
     """
     if context.invoked_subcommand is not None:
         return
@@ -48,7 +48,9 @@ def models(context: click.Context) -> None:
             if variant.imported
             else "yes"
             if store.is_present(variant)
-            else "no",
+            else "no"
+            if store.sources(variant)
+            else "mirror",
             "accuracy": variant.accuracy,
             "licence": model.licence,
         }
@@ -162,16 +164,25 @@ def remove(name: str) -> None:
 @models.command()
 @click.argument("name")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A directory of pictures like yours.")
-def quantize(name: str, data: Path) -> None:
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    help="How often it must answer as the original does to be registered, 0 to 1; by default 0.8.",
+)
+def quantize(name: str, data: Path, min_agreement: float | None) -> None:
     """Make an int8 variant of a model, and say what it gains and loses on your pictures.
 
-    Half of the pictures set its ranges; the other half is measured.
+    Half of the pictures set its ranges; the other half is measured. One that agrees too little with the
+    original is not registered.
     """
-    from smol.cli.quantization import quantize as make  # Imports the engines.
+    from smol.cli.quantization import MIN_AGREEMENT  # Imports the engines.
+    from smol.cli.quantization import quantize as make
 
     library = _library()
     model, variant = _find(library.catalog(), name)
-    measured = make(model, variant, data, library, _store())
+    measured = make(
+        model, variant, data, library, _store(), MIN_AGREEMENT if min_agreement is None else min_agreement
+    )
     click.echo(render_table([msgspec.to_builtins(each) for each in measured]))
     click.echo(f"registered {model.name}:{measured[-1].variant}; remove it with: smol models remove")
 
@@ -209,6 +220,8 @@ def _find(catalog: Catalog, name: str) -> tuple[Model, Variant]:
     for model, variant in _variants(catalog):
         if model.name == wanted and variant_name in ("", variant.name):
             return model, variant
-    known = [f"{model.name}:{variant.name}" for model, variant in _variants(catalog)]
+    if name in PUBLISHED:
+        raise NotFound(f"model {name!r} is not converted yet; run: smol models pull {name}")
+    known = [*(f"{model.name}:{variant.name}" for model, variant in _variants(catalog)), *PUBLISHED]
     hint = nearest(name, [*known, *(model.name for model in catalog.model)])
     raise NotFound(f"no model {name!r}{hint}; known: {', '.join(known)}")

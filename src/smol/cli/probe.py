@@ -55,7 +55,7 @@ def probe(path: Path, engine: str = "onnx", network: str = "") -> Finding:
             f"the model killed the process that tried it (signal {-done.returncode}); it was not taken"
         )
     if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2].replace(str(path), path.name)
         kind = FailedPrecondition if "pip install" in last else InvalidArgument
         raise kind(f"the model can't be used: {last or 'it ended without a word'}")
     return msgspec.json.decode(done.stdout, type=Finding)

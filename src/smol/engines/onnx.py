@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smol.engines.engine import Array, TensorSpec, check_inputs, layout_of
-from smol.engines.heap import return_free_memory
 from smol.errors import DataLoss, FailedPrecondition, Internal, InvalidArgument, NotFound
+from smol.heap import return_free_memory
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -26,6 +26,7 @@ from smol.errors import (
 from smol.host.calls import BusLimits, PendingCall, Service
 from smol.host.connection import Connection
 from smol.host.keeper import Keeper
+from smol.host.loads import Loads
 from smol.host.topics import Topics
 from smol.policy.ledger import Kind
 from smol.policy.routing import Route, route_call
@@ -74,9 +75,12 @@ class Bus:
     on_stuck: told of a worker that does not end a cancelled call.
     """
 
-    def __init__(self, limits: BusLimits, keeper: Keeper, on_stuck: Callable[[HostedWorker, str], None]) -> None:
+    def __init__(
+        self, limits: BusLimits, keeper: Keeper, loads: Loads, on_stuck: Callable[[HostedWorker, str], None]
+    ) -> None:
         self.limits = limits
         self.keeper = keeper
+        self._loads = loads
         self.services: dict[str, Service] = {}
         self.topics = Topics()
         self.clients: set[Connection] = set()
@@ -402,7 +406,7 @@ class Bus:
                 pending.placing = self._loop.create_task(self._wait_for_room(pending, wish))
                 self._leave(pending)
                 return
-            self.keeper.forget_wish(wish)
+            self._loads.forget_wish(wish)
         self._end_with(connection, message.id, lambda call_id: msgspec.structs.replace(message, id=call_id))
 
     def _end(self, connection: Connection, message: End, body: Buffer) -> None:
@@ -507,12 +511,12 @@ class Bus:
         self._time(pending)
         try:
             self._drop_room(pending)
-            pending.loading = await self.keeper.find_room(wish, pending.deadline)
+            pending.loading = await self._loads.find_room(wish, pending.deadline)
             self._repeat(pending)
         except SmolError as error:
             self._settle(pending, error_message(pending.call.id, error))
         finally:
-            self.keeper.forget_wish(wish)
+            self._loads.forget_wish(wish)
             pending.placing = None
 
     def _drop_room(self, pending: PendingCall) -> None:

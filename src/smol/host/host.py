@@ -25,6 +25,7 @@ from smol.host.environments import Environments
 from smol.host.golang import GoBuilds
 from smol.host.keeper import Keeper
 from smol.host.launcher import Launcher
+from smol.host.loads import Loads
 from smol.host.logs import LogHandler, Logs
 from smol.host.manifest import Manifest
 from smol.host.notify import notify, watchdog_seconds
@@ -70,7 +71,9 @@ class Host:
         self._reread = reread
         self.allowance = allowance
         self.locations = locations_of(settings)
-        self.keeper = Keeper(allowance, self.locations, PolicySettings(quiet_seconds=memory.quiet_seconds))
+        policy = PolicySettings(quiet_seconds=memory.quiet_seconds, leak_seconds=memory.leak_seconds)
+        self.keeper = Keeper(allowance, self.locations, policy)
+        self.loads = Loads(self.keeper)
         limits = BusLimits(
             connections=settings.connections,
             calls=settings.calls_per_connection,
@@ -82,7 +85,7 @@ class Host:
         self._log_handler = LogHandler(self.logs.book("host"), asyncio.get_running_loop())
         self.switches = Switches(self.locations.state / "disabled.json")
         self.launcher = Launcher(self.logs, zygote)
-        self.bus = Bus(limits, self.keeper, self._end_stuck)
+        self.bus = Bus(limits, self.keeper, self.loads, self._end_stuck)
         self.bus.refusal = self.switches.refusal
         self.bus.topics.listeners += [self.boot.heard, self.diary.heard]
         self.supervisor = Supervisor(
@@ -141,7 +144,7 @@ class Host:
             Records(self.logs, self.boot, self.diary, self.switches),
         )
         self._admit_resident("lifecycle", lifecycle)
-        self._admit_resident("memory", Memory(self.keeper, self.supervisor))
+        self._admit_resident("memory", Memory(self.keeper, self.loads, self.supervisor))
         self.registry.discover(self.settings.unit_directories)
         self.boot.mark("discover")
         if self.switches.problem:

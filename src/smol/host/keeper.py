@@ -18,19 +18,21 @@ from typing import Any, Protocol
 import msgspec
 
 from smol.errors import ResourceExhausted
+from smol.heap import return_free_memory
 from smol.host.allowance import Allowance
 from smol.host.cages import Cage, Cages
 from smol.host.costs import read_costs, write_costs
-from smol.host.memory import Gauge, machine, trim
+from smol.host.memory import Gauge, machine
+from smol.host.refusals import refused
 from smol.locations import Locations
 from smol.policy.books import Settings
 from smol.policy.decisions import Admit, Decision, Evict, Kill, Queue, Raise, Refuse, Trim, Warn, mib
 from smol.policy.governor import Decisions, Governor
 from smol.policy.ledger import Kind
 from smol.policy.pressure import Sample, poll_seconds
-from smol.policy.workers import Ask, Model, Worker
+from smol.policy.workers import Ask, Worker
 
-__all__ = ["Keeper", "Kept", "refused"]
+__all__ = ["Keeper", "Kept"]
 
 _log = logging.getLogger("smol.host")
 _HOST_MARGIN_BYTES = 8 << 20
@@ -88,8 +90,6 @@ class Keeper:
         self._cages = Cages(allowance.enforcement.tree)
         self._waiting: dict[str, asyncio.Future[Admit]] = {}
         self._starting: dict[str, str] = {}
-        self._wished: dict[str, tuple[str, Model]] = {}
-        self._found: dict[tuple[str, str], str] = {}
         self._leases: Counter[str] = Counter()
         self._small_bytes = 0
         self._count = 0
@@ -169,7 +169,7 @@ class Keeper:
         """A worker that was admitted with this ticket serves."""
         pid = self._workers[worker].pid if worker in self._workers else 0
         now = self._loop.time()
-        self._do(self.governor.loaded(ticket, now, self._gauge.tree_bytes(pid, now) if pid else 0))
+        self.carry_out(self.governor.loaded(ticket, now, self._gauge.tree_bytes(pid, now) if pid else 0))
         self._relimit()
 
     def overrun(self, worker: str) -> str:
@@ -182,7 +182,7 @@ class Keeper:
         """A worker's process is gone. Returns once all that it left is gone too, and its memory free."""
         peak_bytes = self._cages.overrun_bytes(worker)
         await self._cages.remove(worker)
-        self._do(self.governor.released(worker, self._loop.time(), peak_bytes))
+        self.carry_out(self.governor.released(worker, self._loop.time(), peak_bytes))
         self._relimit()
 
     # Calls --------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class Keeper:
         """A ticket is done."""
         decisions = self.governor.finished(ticket, self._loop.time())
         if decisions or self._waiting:
-            self._do(decisions)
+            self.carry_out(decisions)
 
     def takes_small(self, size_bytes: int) -> bool:
         """Whether attachments of this size need no room of their own now; `forget_small` must follow if so."""
@@ -227,7 +227,7 @@ class Keeper:
         self._waiting[ask.ticket] = future
         try:
             now = self._loop.time()
-            self._do(self.governor.exchange(held, ask, now) if held else self.governor.ask(ask, now))
+            self.carry_out(self.governor.exchange(held, ask, now) if held else self.governor.ask(ask, now))
             admit = await future
         except BaseException:
             self._waiting.pop(ask.ticket, None)
@@ -271,46 +271,6 @@ class Keeper:
         self._leases[worker] += size_bytes
         self._relimit()
 
-    async def load(self, worker: str, model: Model, until: float, *, repeatable: bool) -> Admit:
-        """Wait until a worker may load a model, which it asks for inside a call. `settle` must follow.
-
-        Raises ResourceExhausted; with `repeat` in its details when that call should wait outside: see `find_room`.
-        """
-        ticket = self.ticket(model.key)
-        held = self._found.pop((worker, model.key), "")
-        try:
-            return await self.ask(Ask(ticket, until, worker, model, inside=True, repeatable=repeatable), held)
-        except ResourceExhausted as error:
-            if "repeat" in error.details:
-                self._wished[ticket] = worker, model
-            raise
-
-    async def find_room(self, wish: str, until: float) -> str:
-        """Wait, for a call that was taken back, until there is room for what it wished to load.
-
-        Returns the ticket that holds it, to `leave` when the call is over. Raises ResourceExhausted.
-        """
-        worker, model = self._wished.pop(wish)
-        ticket = self.ticket(f"room for {model.key}")
-        size = self.governor.size_for(worker, model)
-        await self.ask(Ask(ticket, until, kind=Kind.MODEL, bytes=size, beside=worker))
-        self._found[worker, model.key] = ticket
-        return ticket
-
-    def forget_wish(self, wish: str) -> None:
-        """Nobody will look for room for it."""
-        self._wished.pop(wish, None)
-
-    def settle(self, ticket: str, *, loaded: bool) -> None:
-        """A model that was admitted with this ticket is loaded, or could not be."""
-        now = self._loop.time()
-        self._do(self.governor.loaded(ticket, now) if loaded else self.governor.failed(ticket, now))
-        self.leave(ticket)
-
-    def unloaded(self, worker: str, model: str) -> None:
-        """A worker let a model go."""
-        self._do(self.governor.unloaded(worker, model, self._loop.time()))
-
     def size_bytes(self, worker: str) -> int:
         """What a worker and all that it started use now, shared memory included; 0 when it does not run."""
         pid = self._workers[worker].pid if worker in self._workers else 0
@@ -326,19 +286,22 @@ class Keeper:
 
     def pin(self, worker: str, pinned: bool) -> None:
         """Keep a worker, or no longer. Raises NotFound."""
-        self._do(self.governor.pin(worker, pinned, self._loop.time()))
+        self.carry_out(self.governor.pin(worker, pinned, self._loop.time()))
 
     def set_budget(self, size_bytes: int) -> None:
         """Another budget from now on. The kernel follows as soon as so little is in use."""
         budget = self.allowance.choose(size_bytes)
-        self._do(self.governor.set_budget(budget.bytes, self._loop.time()))
+        self.carry_out(self.governor.set_budget(budget.bytes, self._loop.time()))
         self._measure()
 
     async def give_back(self, *, unload: bool) -> None:
-        """Return free memory to the system. unload: end idle workers too, and wait until they are gone."""
-        trim()
+        """Return free memory to the system, here and in the workers.
+
+        unload: end idle workers too, and wait until they are gone.
+        """
+        self._trim("as ordered")
         if unload:
-            self._do(self.governor.unload_all(self._loop.time()))
+            self.carry_out(self.governor.unload_all(self._loop.time()))
             while any(entry.state == "leaving" for entry in self.governor.standing(self._loop.time()).workers):
                 await asyncio.sleep(0.01)
         self._measure()
@@ -368,14 +331,14 @@ class Keeper:
         host_bytes = self._gauge.size_bytes(os.getpid(), now)
         zygote_bytes = self._gauge.size_bytes(self._zygote_pid() or 0, now)
         own_bytes = max(0, host_bytes - self._body_bytes()) + _HOST_MARGIN_BYTES
-        self._do(self.governor.hold("host", Kind.HOST, own_bytes, now))
-        self._do(self.governor.hold("zygote", Kind.ZYGOTE, zygote_bytes + _ZYGOTE_MARGIN_BYTES, now))
+        self.carry_out(self.governor.hold("host", Kind.HOST, own_bytes, now))
+        self.carry_out(self.governor.hold("zygote", Kind.ZYGOTE, zygote_bytes + _ZYGOTE_MARGIN_BYTES, now))
         total_bytes = host_bytes + zygote_bytes
         for name, worker in list(self._workers.items()):
             if worker.pid:
                 size = self.size_bytes(name)
                 total_bytes += size
-                self._do(self.governor.measured(name, max(0, size - self._leases[name]), now))
+                self.carry_out(self.governor.measured(name, max(0, size - self._leases[name]), now))
         tree = self.allowance.enforcement.tree
         # What a process had before it came into the cgroup is not counted there.
         self.used_bytes = max(total_bytes, (tree.top.used_bytes() or 0) if tree is not None else 0)
@@ -393,18 +356,19 @@ class Keeper:
             stalls.some if stalls is not None else None,
             stalls.full if stalls is not None else None,
         )
-        self._do(self.governor.pressure(sample, now) + self.governor.tick(now))
+        self.carry_out(self.governor.pressure(sample, now) + self.governor.tick(now))
 
     # Carrying out -------------------------------------------------------------------------------
 
-    def _do(self, decisions: Decisions) -> None:
+    def carry_out(self, decisions: Decisions) -> None:
+        """Do what the governor decided."""
         for decision in decisions:
-            self._carry_out(decision)
+            self._carry_out_one(decision)
         if decisions or self._waiting:
             self._arm()
             self._on_room()
 
-    def _carry_out(self, decision: Decision) -> None:
+    def _carry_out_one(self, decision: Decision) -> None:
         if isinstance(decision, Admit):
             waiting = self._waiting.pop(decision.ticket, None)
             if waiting is not None and not waiting.done():
@@ -423,10 +387,15 @@ class Keeper:
         elif isinstance(decision, Raise):
             self._relimit()
         elif isinstance(decision, Trim):
-            trim()
+            self._trim(decision.reason)
         data = msgspec.to_builtins(decision)
         _log.log(_LEVELS.get(type(decision), logging.INFO), "%s: %s", data["type"], data["reason"])
         self._announce("host.memory", data)
+
+    def _trim(self, reason: str) -> None:
+        """Give free memory back, and have the workers do the same: they listen for the event."""
+        return_free_memory()
+        self._announce("host.trim", {"reason": reason})
 
     def _arm(self) -> None:
         """Be back when something is due, if anybody waits; what else time brings can wait for a measurement."""
@@ -439,7 +408,7 @@ class Keeper:
 
     def _tick(self) -> None:
         self._timer = None
-        self._do(self.governor.tick(self._loop.time()))
+        self.carry_out(self.governor.tick(self._loop.time()))
 
     def _relimit(self) -> None:
         """Let the kernel's limits follow the reservations, and what is free beside them."""
@@ -454,17 +423,3 @@ class Keeper:
             write_costs(self._locations.state, self.governor.costs.snapshot())
         except OSError as error:
             _log.warning("what was learned of memory can't be kept: %s", error)
-
-
-def refused(decision: Refuse) -> ResourceExhausted:
-    """The error that tells a caller so."""
-    details: dict[str, Any] = {
-        "needed_bytes": decision.needed_bytes,
-        "free_bytes": decision.free_bytes,
-        "holders": [msgspec.to_builtins(holder) for holder in decision.holders],
-    }
-    if decision.retry_after_ms is not None:
-        details["retry_after_ms"] = decision.retry_after_ms
-    if decision.repeat:
-        details["repeat"] = decision.ticket
-    return ResourceExhausted(decision.reason, **details)

@@ -7,7 +7,6 @@ Every function takes the root of the file system, so that tests can show it any 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from pathlib import Path
 
@@ -26,7 +25,6 @@ __all__ = [
     "set_oom_score_adj",
     "tree_of",
     "tree_pss_bytes",
-    "trim",
 ]
 
 ROOT = Path("/")
@@ -219,11 +217,3 @@ def set_oom_score_adj(pid: int, score: int, root: Path = ROOT) -> bool:
     except OSError:
         return False
     return True
-
-
-def trim() -> bool:
-    """Give free pages of this process's heap back (glibc). False: nothing to give, or no glibc."""
-    try:
-        return bool(ctypes.CDLL(None).malloc_trim(0))
-    except (OSError, AttributeError, TypeError):
-        return False

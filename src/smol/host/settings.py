@@ -25,6 +25,7 @@ class MemorySettings(msgspec.Struct, frozen=True, kw_only=True):
     warm: loaded when the host starts.
     idle_seconds: after how long without a call each is unloaded, where that is not what its unit says.
     quiet_seconds: without a shortage, before a model that was degraded goes one step up again.
+    leak_seconds: a worker that grows without bound for so long is started anew, between two calls.
     """
 
     pinned: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class MemorySettings(msgspec.Struct, frozen=True, kw_only=True):
         default_factory=dict
     )
     quiet_seconds: Seconds = 60.0
+    leak_seconds: Annotated[float, msgspec.Meta(ge=1, le=31_536_000)] = 120.0
 
 
 class HostSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from smol.errors import DataLoss, NotFound, nearest
+from smol.errors import DataLoss, InvalidArgument, NotFound, nearest
 
 __all__ = [
     "Asset",
@@ -120,11 +120,17 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return ((model, variant) for model in self.model if model.task == task for variant in model.variant)
 
     def find(self, task: str, name: str) -> tuple[Model, Variant]:
-        """A variant by `MODEL:VARIANT`; the first variant by `MODEL`. Raises NotFound naming the nearest."""
+        """A variant by `MODEL:VARIANT`; the first variant by `MODEL`.
+
+        Raises InvalidArgument for a model of another task, NotFound naming the nearest.
+        """
         model_name, _, variant_name = name.partition(":")
         for model, variant in self.variants(task):
             if model.name == model_name and variant_name in ("", variant.name):
                 return model, variant
+        other = next((model.task for model in self.model if model.name == model_name), task)
+        if other != task:
+            raise InvalidArgument(f"model {name!r} is there to {other}, not to {task}; run: smol {other}")
         known = [f"{model.name}:{variant.name}" for model, variant in self.variants(task)]
         hint = nearest(name, [*known, *{model.name for model, _ in self.variants(task)}])
         raise NotFound(f"there is no model {name!r} to {task} with{hint}; known: {', '.join(known)}")

@@ -83,9 +83,13 @@ def _check_safetensors(data: bytes, name: str) -> None:
         raise InvalidArgument(f"{name} tells a header of {length} bytes and has {len(data)}: it was cut off")
     try:
         header = json.loads(data[8 : 8 + length])
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
+        if not ends:
+            raise ValueError("it has no tensors")
         complete = max(ends) == len(data) - 8 - length
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except RecursionError:
+        raise InvalidArgument(f"{name} is no safetensors file: its header is nested too deep") from None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InvalidArgument(f"{name} is no safetensors file: {error!r}") from None
     if not complete:
         raise InvalidArgument(f"{name} is cut off: its tensors need {max(ends)} bytes after the header")

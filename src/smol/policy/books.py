@@ -13,6 +13,7 @@ import msgspec
 from smol.errors import NotFound
 from smol.policy.costs import CostKey, Costs
 from smol.policy.decisions import Holder
+from smol.policy.leak import SPAN_SECONDS
 from smol.policy.ledger import Kind, Ledger
 from smol.policy.pressure import Level, Marks
 from smol.policy.workers import PAUSED, Ask, Habits, Model, Part, Resident, Variant, Worker
@@ -29,7 +30,8 @@ class Settings(msgspec.Struct, frozen=True):
     quiet_seconds: without trouble, before one step up. patience_*: how long a waiting caller lets others use
     the model that must go for it, as a multiple of its reload time, within bounds. grace_seconds: between the
     warning and the end of a worker over its reservation. raise_share: of the budget, up to which a worker may
-    grow by itself.
+    grow by itself. leak_seconds: how long a worker must grow without bound to count as leaking, after half as
+    long to warm up.
     """
 
     marks: Marks = Marks()
@@ -43,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True):
     step_seconds: float = 1.0
     queue_length: int = 256
     small_body_bytes: int = 1 << 20
+    leak_seconds: float = SPAN_SECONDS
 
 
 class Books:

@@ -225,7 +225,8 @@ class Governor:
             resident.habits.saw_load(now - grant.since)
             grant.since = resident.ready_at = now
             if resident.leak is None:
-                resident.leak = LeakWatch(now)
+                seconds = self._books.settings.leak_seconds
+                resident.leak = LeakWatch(now, warm_up_seconds=seconds / 2, span_seconds=seconds)
             grant.parts = ()
             if measured_bytes:
                 resident.measured_bytes = measured_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from smol.errors import (
     Unavailable,
     nearest,
 )
+from smol.heap import return_free_memory
 from smol.protocol import PROTOCOL_VERSION, Buffer, encode_payload, split_body
 from smol.protocol.messages import (
     AttachmentHeader,
@@ -120,6 +122,7 @@ class Worker:
             if not describe_only:
                 for name, _, unit, environment in self._units:
                     self._services.append(self._loop.create_task(self._run_service(name, unit, environment)))
+                self._services.append(self._loop.create_task(self._trim_when_told(self._caller)))
             await self._finished.wait()
             if self._failure is not None:
                 raise self._failure
@@ -174,6 +177,14 @@ class Worker:
             environment.log.exception("serve failed")
             self._failure = Internal(f"unit {name!r} stopped serving: {type(error).__name__}: {error}")
             self._finished.set()
+
+    async def _trim_when_told(self, caller: Caller) -> None:
+        """Give free memory back whenever the host is short of it. The engines keep no caches of their own."""
+        try:
+            async for _ in await caller.subscribe("host.trim"):
+                await self._loop.run_in_executor(self._threads, _return_memory)
+        except SmolError as error:
+            _log.debug("no longer told to give memory back: %s", error)
 
     async def _close(self) -> None:
         await self._end_tasks()
@@ -335,6 +346,11 @@ class Worker:
     def _finish_if_drained(self) -> None:
         if self._draining and not self._serving:
             self._finished.set()
+
+
+def _return_memory() -> None:
+    gc.collect()
+    return_free_memory()
 
 
 def _encode_returned(operation: str, value: Any) -> tuple[msgspec.Raw, list[AttachmentHeader], list[Buffer]]:

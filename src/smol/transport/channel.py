@@ -31,6 +31,9 @@ __all__ = ["Channel", "Handler", "StreamTransport"]
 _log = logging.getLogger("smol.transport")
 
 _HIGH_WATER_BYTES = 1 << 20
+_HELD_BYTES = 1 << 16
+_HELD_BUFFERS = 16
+"""More than this is not held back: the other side can begin meanwhile, and what it has yet to read is counted."""
 _LINGER_SECONDS = 5.0
 """How long whoever is hung up on has to read what was sent to it before."""
 
@@ -60,16 +63,30 @@ class Handler(Protocol):
 
 
 class _Cork:
-    """Holds back what the channels of a loop write while the frames of one read are handled, so that many
-    small answers leave in one system call.
+    """Holds back what the channels of a loop write, so that many small messages leave in one system call.
+
+    While the frames of one read are handled, that is all. Else it is all but the first of each turn of the loop,
+    which goes at once: a lone message never waits, and whoever gets many begins with the first.
     """
+
+    __slots__ = ("channels", "reading", "tight")
 
     def __init__(self) -> None:
         self.tight = False
+        self.reading = False
         self.channels: list[Channel] = []
 
-    def release(self) -> None:
+    def tighten(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hold back what follows in this turn of the loop."""
+        self.tight = True
+        loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
         self.tight = False
+        self.release()
+
+    def release(self) -> None:
+        """Write what was held back."""
         channels, self.channels = self.channels, []
         for channel in channels:
             channel._flush()
@@ -97,6 +114,7 @@ class Channel(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._cork = _corks.setdefault(self._loop, _Cork())
         self._held: list[Buffer] = []
+        self._held_bytes = 0
         self._closed = self._loop.create_future()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -112,11 +130,17 @@ class Channel(asyncio.BufferedProtocol):
         if body_bytes is None:
             body_bytes = sum(map(_length, body)) if body else 0
         buffers = self.session.send(message, body, body_bytes)
-        if self._cork.tight:
+        cork = self._cork
+        if cork.tight or cork.reading:
             if not self._held:
-                self._cork.channels.append(self)
+                cork.channels.append(self)
             self._held += buffers
-        elif len(buffers) == 1:
+            self._held_bytes += len(buffers[0]) + body_bytes
+            if self._held_bytes > _HELD_BYTES or len(self._held) > _HELD_BUFFERS:
+                self._flush()
+            return
+        cork.tighten(self._loop)
+        if len(buffers) == 1:
             transport.write(buffers[0])
         else:
             transport.writelines(buffers)
@@ -189,6 +213,7 @@ class Channel(asyncio.BufferedProtocol):
     def _flush(self) -> None:
         """Write what was held back."""
         held, self._held = self._held, []
+        self._held_bytes = 0
         if held and self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(held)
 
@@ -202,7 +227,7 @@ class Channel(asyncio.BufferedProtocol):
         return self._decoder.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        outermost, self._cork.tight = not self._cork.tight, True
+        outermost, self._cork.reading = not self._cork.reading, True
         try:
             if not self._is_over():
                 self._take(nbytes)
@@ -210,6 +235,7 @@ class Channel(asyncio.BufferedProtocol):
             self.refuse(error)  # The other side broke the rules.
         finally:
             if outermost:
+                self._cork.reading = False
                 self._cork.release()
         if self._is_over():
             self._decoder.clear()  # What is still under way is of no use.

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from smol.engines import Array, Engine, share_one_heap
+from smol.engines import Array, Engine
 from smol.engines.engine import TensorSpec, layout_of
 from smol.engines.onnx import OnnxEngine
 from smol.engines.torch import NetworkSpec, TorchEngine, register_network
 from smol.errors import Cancelled, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable, nearest
+from smol.heap import share_one_heap
 from smol.models import Catalog, Library, Model, Store, Variant
 from smol.models.catalog import read_labels
 from smol.models.published import PUBLISHED

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from smol.errors import DataLoss, NotFound
+from smol.errors import DataLoss, InvalidArgument, NotFound
 from smol.models import Store, load_catalog
 from smol.models import catalog as catalog_module
 from smol.models.catalog import parse_catalog, read_labels
@@ -59,10 +59,17 @@ def test_a_model_is_found_by_name_and_by_variant() -> None:
     assert catalog.find("detect", "nanodet-plus-m:320-int8")[1].file == "nanodet_plus_m_320_int8.onnx"
 
 
-@pytest.mark.parametrize("name", ["nanodet-plus", "nanodet-plus-m:417", "mobilenet-v2", ""])
+@pytest.mark.parametrize("name", ["nanodet-plus", "nanodet-plus-m:417", ""])
 def test_an_unknown_model_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(NotFound, match=r"known: nanodet-plus-m:416, "):
         load_catalog().find("detect", name)
+
+
+def test_a_model_for_something_else_is_told_with_the_command_that_it_is_for() -> None:
+    with pytest.raises(
+        InvalidArgument, match=r"'mobilenet-v2' is there to classify, not to detect; run: smol classify"
+    ):
+        load_catalog().find("detect", "mobilenet-v2")
 
 
 def test_the_nearest_name_is_suggested() -> None:

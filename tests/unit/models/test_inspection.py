@@ -91,7 +91,9 @@ def test_graphs_within_graphs_have_an_end() -> None:
         (b"GGUF", "GGUF"),
         (GOOD_WEIGHTS[:-1], "cut off"),
         (b"\xff" * 7 + b"\x00{", "cut off"),
-        (safetensors({}), "no safetensors"),
+        (safetensors({}), "it has no tensors"),
+        (safetensors({"__metadata__": {"of": "nothing"}}), "it has no tensors"),
+        (len(b'{"a":' * 50_000).to_bytes(8, "little") + b'{"a":' * 50_000, "nested too deep"),
         (safetensors({"w": {"data_offsets": "x"}}), "no safetensors"),
     ],
 )

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from smol.protocol import FrameDecoder, Limits, Role, Session
-from smol.protocol.messages import Call, Drain, Error, Hello, Message, Result, Welcome
+from smol.protocol.messages import Call, Drain, Error, Hello, Message, Result, Subscribe, Welcome
 from smol.sdk.worker import FD_VARIABLE, SPEC_VARIABLE, UnitSpec, WorkerSpec
 
 UNIT = '''
@@ -97,7 +97,9 @@ def test_a_started_worker_serves_until_drained_whatever_ctrl_c_says(tmp_path: Pa
         line.process.send_signal(signal.SIGINT)
         line.send(Welcome(protocol=1))
         line.send(Call(id=1, operation="greeter.greet", arguments=msgspec.Raw(b'{"name":"you"}')))
-        result = line.read()
+        result, listening = sorted((line.read(), line.read()), key=lambda message: type(message).__name__)
+        assert isinstance(listening, Subscribe)
+        assert listening.topic == "host.trim"
         assert isinstance(result, Result)
         assert bytes(result.value) == b'["Hello you"]'
         line.send(Drain())

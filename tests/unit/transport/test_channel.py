@@ -35,14 +35,17 @@ class Stalled:
 
     def __init__(self) -> None:
         self.held: list[bytes] = []
+        self.writes = 0
         self.reading = True
         self.ended = ""
 
     def write(self, data: Buffer, /) -> None:
         self.held.append(bytes(data))
+        self.writes += 1
 
     def writelines(self, list_of_data: list[Buffer], /) -> None:
         self.held.extend(map(bytes, list_of_data))
+        self.writes += 1
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -152,6 +155,56 @@ async def test_a_host_stops_reading_from_a_peer_that_does_not_read_and_a_peer_ne
         channel.resume_writing()
         assert transport.reading
         assert channel.writable
+
+
+def opened(side: Any) -> tuple[Channel, Stalled]:
+    """A peer's channel that may send anything, and where it writes to."""
+    channel, transport = Channel(Role.PEER, side()), Stalled()
+    channel.connection_made(transport)  # type: ignore[arg-type]
+    channel.session.state = State.OPEN
+    return channel, transport
+
+
+def sent(transport: Stalled) -> list[int]:
+    """Which pings were written, in order."""
+    frames = FrameDecoder(Limits()).feed(b"".join(transport.held))
+    return [decode_message(frame.header).nonce for frame in frames]  # type: ignore[union-attr]
+
+
+async def test_the_first_message_of_a_turn_goes_at_once_and_the_rest_together(side: Any) -> None:
+    channel, transport = opened(side)
+    for number in range(10):
+        channel.send(Ping(number))
+        assert sent(transport) == [0]
+    await asyncio.sleep(0)
+    assert (sent(transport), transport.writes) == (list(range(10)), 2)
+    channel.send(Ping(10))
+    assert sent(transport)[-1] == 10
+    channel.connection_lost(None)
+
+
+async def test_much_is_not_held_back(side: Any) -> None:
+    channel, transport = opened(side)
+    for number in range(40):
+        channel.send(Ping(number))
+    assert 30 <= len(sent(transport)) < 40
+    assert transport.writes < 6
+    large = Result(1, attachments=[AttachmentHeader(100_000)])
+    channel.session.serving[1] = 0
+    channel.send(large, [bytes(100_000)])
+    assert len(transport.held[-1]) == 100_000
+    channel.connection_lost(None)
+
+
+async def test_what_is_held_back_goes_before_the_connection_closes(side: Any) -> None:
+    channel, transport = opened(side)
+    for number in range(3):
+        channel.send(Ping(number))
+    channel.close()
+    assert sent(transport) == [0, 1, 2]
+    await asyncio.sleep(0)
+    assert transport.writes == 2
+    channel.connection_lost(None)
 
 
 async def test_whoever_waits_to_write_is_freed_when_the_connection_goes(side: Any) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from smol.errors import FailedPrecondition, InvalidArgument, SmolError
 from smol.host.keeper import Keeper
+from smol.host.loads import Loads
 from smol.host.supervisor import Supervisor
 from smol.policy.decisions import Event
 from smol.policy.governor import Standing
@@ -126,8 +127,9 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 class Memory(Unit):
     """The memory budget: who holds it, why somebody was refused, what would fit."""
 
-    def __init__(self, keeper: Keeper, supervisor: Supervisor) -> None:
+    def __init__(self, keeper: Keeper, loads: Loads, supervisor: Supervisor) -> None:
         self._keeper = keeper
+        self._loads = loads
         self._supervisor = supervisor
 
     @operation(read_only=True)
@@ -266,7 +268,7 @@ class Memory(Unit):
         except SmolError as error:
             raise InvalidArgument(error.message) from error
         deadline = asyncio.get_running_loop().time() + _seconds_left(context)
-        admit = await self._keeper.load(_worker_of(context), wanted, deadline, repeatable=repeatable)
+        admit = await self._loads.load(_worker_of(context), wanted, deadline, repeatable=repeatable)
         return Reservation(ticket=admit.ticket, variant=admit.variant or wanted.variants[0].name)
 
     @operation()
@@ -277,7 +279,7 @@ class Memory(Unit):
         loaded: whether it is loaded.
         """
         _worker_of(context)
-        self._keeper.settle(ticket, loaded=loaded)
+        self._loads.settle(ticket, loaded=loaded)
 
     @operation()
     async def release(self, unit: str, model: str, context: Context) -> None:
@@ -286,7 +288,7 @@ class Memory(Unit):
         unit: the unit that had loaded it.
         model: its name.
         """
-        self._keeper.unloaded(_worker_of(context), f"{unit}/{model}")
+        self._loads.unloaded(_worker_of(context), f"{unit}/{model}")
 
     @operation()
     async def lease(

@@ -29,6 +29,7 @@ _FILES = {
     "/web/style.css": ("style.css", "text/css; charset=utf-8"),
     "/web/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/web/playground.js": ("playground.js", "text/javascript; charset=utf-8"),
+    "/web/programs.js": ("programs.js", "text/javascript; charset=utf-8"),
 }
 
 

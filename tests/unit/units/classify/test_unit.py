@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smol.errors import InvalidArgument, NotFound
+from smol.errors import InvalidArgument
 from smol.sdk import Attachment, Context
 from smol.sdk.schema import operations_of
 from smol.units.classify.unit import Classify, softmax
@@ -73,7 +73,7 @@ def test_what_is_no_picture_is_refused(unit: Classify, context: Context) -> None
 
 
 def test_a_detector_is_no_classifier(unit: Classify, context: Context, photo: Attachment) -> None:
-    with pytest.raises(NotFound, match="no model 'yolox-nano' to classify with"):
+    with pytest.raises(InvalidArgument, match="'yolox-nano' is there to detect, not to classify"):
         unit.image(photo, context, model="yolox-nano")
 
 

@@ -1,5 +1,6 @@
-// The page: memory and units as they are, a photo looked at, a chat, programs. Operations are in playground.js.
+// The page: memory and units as they are, a photo looked at, a chat. Operations are in playground.js, runs in programs.js.
 import { startPlayground } from "./playground.js";
+import { showPrograms } from "./programs.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -50,7 +51,7 @@ export async function* events(answer) {
   }
 }
 
-const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
+export const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
 const hash = (name) => [...name].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0)) % 65536, 5381);
 const hue = (name) => (hash(name) * 137.5) % 360; // The golden angle, so that neighbours differ.
 const color = (name) => `hsl(${hue(name)} 55% 45%)`;
@@ -85,8 +86,11 @@ function showMemory(memory, processes) {
   }));
 }
 
+let lastDecisions = "";
 function showDecisions(occasions) {
-  if (!occasions.length) return;
+  const told = JSON.stringify(occasions);
+  if (!occasions.length || told === lastDecisions) return; // Whoever reads them keeps their place.
+  lastDecisions = told;
   $("decisions").replaceChildren(...occasions.map(({ at, decision, reason }) =>
     make("li", `${new Date(1000 * at).toLocaleTimeString()} ${decision}: ${reason}`)));
 }
@@ -96,16 +100,6 @@ function showUnits(units) {
     const item = make("li");
     item.append(make("strong", unit.name), make("span", unit.state), make("span", unit.description, "quiet"));
     if (unit.error) item.append(make("span", unit.error, "error"));
-    return item;
-  }));
-}
-
-async function showPrograms() {
-  const runs = await (await call("executor.list", { limit: 20 })).json();
-  if (!runs.length) return;
-  $("runs").replaceChildren(...runs.map((run) => {
-    const item = make("li");
-    item.append(make("strong", run.name || run.id), make("span", run.state), make("span", run.id, "quiet"));
     return item;
   }));
 }

@@ -6,7 +6,8 @@ let stopping = null;
 
 export async function startPlayground(units) {
   const groups = await Promise.all(units.map(async (name) => {
-    const unit = await (await ask(`/v1/units/${name}`)).json().catch(() => null);
+    // A unit that can't be described says why in the list of units; the others have their forms.
+    const unit = await ask(`/v1/units/${name}`).then((answer) => answer.json()).catch(() => null);
     if (!unit) return null;
     const group = document.createElement("optgroup");
     group.label = name;

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, threading
-from smol.engines.heap import return_free_memory, share_one_heap
+from smol.heap import return_free_memory, share_one_heap
 if {shared}:
     share_one_heap()
 malloc = ctypes.CDLL(None).malloc
