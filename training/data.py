@@ -85,13 +85,34 @@ def outlier_files(data: Path, *, held_out: bool) -> list[Path]:
     return sorted((data / "imagenet-sample800" / "images").glob("*.jpg"))[1 if held_out else 0 :: 2]
 
 
+CLASSIFIED = (
+    *range(7, 25), *range(80, 101), *range(127, 147), *range(30, 33), *range(151, 294), 339, 340, *range(351, 354),
+    403, 404, 407, 436, 468, 484, 510, 511, 554, 555, 569, 609, 625, 627, 628, 656, 661, 675, 717, 724, 751, 780,
+    814, 817, 864, 867, 871, 895, 913, 914,
+)  # fmt: skip
+"""Numbers of ImageNet's classes that are of CIFAR-10's: birds, frogs, dogs and cats (wild ones too), horses, deer,
+aeroplanes, ships, cars, trucks. They are no outliers, though the network is not trained on them either."""
+
+
+def imagenet_numbers(data: Path) -> dict[str, int]:
+    """Of each picture of imagenet-sample800 by its file's name: the number of its class."""
+    lines = (data / "imagenet-sample800" / "labels.csv").read_text().splitlines()[1:]
+    return {Path(line.split(",")[0]).name: int(line.split(",")[2]) for line in lines}
+
+
+def strange_files(data: Path, *, held_out: bool) -> list[Path]:
+    """Outliers whose label is none of what the classifier knows."""
+    numbers = imagenet_numbers(data)
+    return [path for path in outlier_files(data, held_out=held_out) if numbers[path.name] not in CLASSIFIED]
+
+
 def load_outliers(data: Path, runs: Path) -> Tensor:
     """Several square cuts of each picture outside the classes: uint8 [n, 3, 32, 32]."""
 
     def make() -> dict[str, np.ndarray]:
         images = []
         chance = np.random.default_rng(0)
-        for path in outlier_files(data, held_out=False):
+        for path in strange_files(data, held_out=False):
             picture = Image.open(path).convert("RGB")
             for _ in range(8):
                 side = int(min(picture.size) * chance.uniform(0.3, 1.0))
@@ -101,7 +122,7 @@ def load_outliers(data: Path, runs: Path) -> Tensor:
                 images.append(np.asarray(small).transpose(2, 0, 1))
         return {"images": np.stack(images)}
 
-    return cached(runs / "outliers", make)["images"]
+    return cached(runs / "strange", make)["images"]
 
 
 def crop_and_flip(images: Tensor, margin: int = 4) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from data import COCO_IDS, TAUGHT_CLASSES, load_cifar, outlier_files
+from data import COCO_IDS, TAUGHT_CLASSES, imagenet_numbers, load_cifar, outlier_files, strange_files
 from export import detector
 from loop import draw_curves
 from pycocotools.coco import COCO
@@ -197,19 +198,12 @@ def false_boxes(network: Network, data: Path) -> dict[str, float]:
 
 def _shows_a_class(path: Path, data: Path) -> bool:
     """By the number of its ImageNet class: dogs, cats, horses, sheep, cows, people."""
-    index = _imagenet_indices(data)[path.name]
+    number = _numbers(data)[path.name]
     ranges = ((151, 275), (281, 293), (339, 340), (345, 353), (981, 983))
-    return any(low <= index <= high for low, high in ranges)
+    return any(low <= number <= high for low, high in ranges)
 
 
-_indices: dict[str, int] = {}
-
-
-def _imagenet_indices(data: Path) -> dict[str, int]:
-    if not _indices:
-        lines = (data / "imagenet-sample800" / "labels.csv").read_text().splitlines()[1:]
-        _indices.update({Path(line.split(",")[0]).name: int(line.split(",")[2]) for line in lines})
-    return _indices
+_numbers = functools.cache(imagenet_numbers)
 
 
 def measure_classifier(network: Network, data: Path, runs: Path) -> dict[str, Any]:
@@ -219,14 +213,21 @@ def measure_classifier(network: Network, data: Path, runs: Path) -> dict[str, An
     rows = [network.run((image[None].numpy() - mean) / std)[0] for image in images]
     scores = softmax(np.stack(rows))
     best, right = scores.max(axis=1), scores.argmax(axis=1) == truth
-    outside = softmax(np.stack([_logits(network, path) for path in outlier_files(data, held_out=True)])).max(
+    outside = softmax(np.stack([_logits(network, path) for path in strange_files(data, held_out=True)])).max(
         axis=1
     )
+    numbers = _numbers(data)
+    dogs = [path for path in outlier_files(data, held_out=True) if 151 <= numbers[path.name] <= 268]
+    named = softmax(np.stack([_logits(network, path) for path in dogs]))
     return {
         "cifar_test_accuracy": round(100 * float(right.mean()), 2),
         "by_class": {
             name: round(100 * float(right[truth == index].mean()), 1)
             for index, name in enumerate(CLASSIFY_CLASSES)
+        },
+        "large_photos_of_dogs": {
+            "pictures": len(dogs),
+            "named_dog": round(100 * float((named.argmax(axis=1) == CLASSIFY_CLASSES.index("dog")).mean()), 1),
         },
         "expected_calibration_error": round(100 * calibration_error(best, right), 2),
         "by_threshold": {

@@ -25,7 +25,7 @@ from onnxruntime.quantization import (
 )
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from train_classify import HELD_OUT, logits_of
+from train_classify import logits_of, split
 from train_detect import plain_overlap
 
 from smol.models.networks import DETECT_CLASSES, SmolClassify, SmolDetect
@@ -49,16 +49,13 @@ def main() -> None:
     if options.only != "detect":
         images, labels = load_cifar(options.data, "train", options.runs)
         model = trained(SmolClassify(), averaged(options.runs / "smol-classify.pt"))
+        held, _ = split(len(images))
+        strange = load_outliers(options.data, options.runs)
+        familiar, unfamiliar = (logits_of(model, part, torch.device("cpu")) for part in (images[held], strange))
+        print(f"smol-classify: unsure_below = {fit_unsure(familiar, labels[held], unfamiliar):.2f}")
         keep(model, options.runs / "smol-classify.safetensors")
         write(model, 32, options.out / "smol_classify.onnx", "logits")
         quantise(model, 32, options.out / "smol_classify_int8.onnx", "logits", spread(images))
-        held, cpu = held_out(len(images)), torch.device("cpu")
-        threshold = fit_unsure(
-            logits_of(model, images[held], cpu),
-            labels[held],
-            logits_of(model, load_outliers(options.data, options.runs), cpu),
-        )
-        print(f"smol-classify: unsure_below = {threshold:.2f}, for the files of these hashes")
     if options.only != "classify":
         scenes = load_scenes(options.data, options.runs, options.teacher)
         model = calibrated(detector(options.runs / "smol-detect.pt"), scenes)
@@ -74,11 +71,6 @@ def main() -> None:
 def trained(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     model.load_state_dict(weights)
     return model.eval()
-
-
-def held_out(pictures: int) -> Tensor:
-    """Which training pictures `train_classify` left out."""
-    return torch.randperm(pictures, generator=torch.Generator().manual_seed(1))[:HELD_OUT]
 
 
 def keep(model: nn.Module, path: Path) -> None:

@@ -30,6 +30,7 @@ def parse_arguments(description: str, minutes: float, batch: int) -> argparse.Na
     parser.add_argument("--threads", type=int, default=0, help="0: torch decides")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--start", type=Path, help="checkpoint whose averaged weights a new schedule begins with")
     return parser.parse_args()
 
 
@@ -45,6 +46,8 @@ class Run:
     ) -> None:
         self.path = options.runs / f"{name}.pt"
         self.model = model
+        if options.start:
+            model.load_state_dict(torch.load(options.start, weights_only=True, map_location="cpu")["average"])
         self.average = copy.deepcopy(model).requires_grad_(False).eval()
         decayed = [p for p in model.parameters() if p.ndim > 1]
         plain = [p for p in model.parameters() if p.ndim <= 1]

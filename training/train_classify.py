@@ -1,7 +1,8 @@
 """Train smol-classify: ten classes of 32 px pictures, with other pictures as outliers.
 
 A share of every batch shows things outside the classes, for which no class is right: its target is the
-uniform distribution (Hendrycks et al. 2019). 2500 training pictures are held out, to fit the temperature.
+uniform distribution (Hendrycks et al. 2019). 2500 training pictures are held out, to fit the
+temperature and where the network is unsure.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = choose_device()
     images, labels = load_cifar(options.data, "train", options.runs)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
-    held, kept = order[:HELD_OUT], order[HELD_OUT:]
+    held, kept = split(len(images))
     outliers = load_outliers(options.data, options.runs)
     model = SmolClassify().to(device, memory_format=torch.channels_last)
     run = Run("smol-classify", model, peak_rate=0.1, options=options)
@@ -38,7 +38,8 @@ def main() -> None:
         for chosen in batches:
             extra = outliers[torch.randint(len(outliers), (outlier_count,))]
             inputs = prepare(crop_and_flip(torch.cat((images[chosen], extra))), device)
-            logits = model(inputs)
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = model(inputs).float()
             loss = loss_of(logits, labels[chosen].to(device))
             run.step(loss)
             losses.append(loss.item())
@@ -47,9 +48,16 @@ def main() -> None:
         logits = logits_of(run.average, images[held], device)
         run.note(loss=sum(losses) / len(losses), held_out=accuracy(logits, labels[held]))
         run.save(every_seconds=240)
-    run.average.temperature.fill_(fit_temperature(logits, labels[held]))
+    run.average.temperature.fill_(1.0)
+    run.average.temperature.fill_(fit_temperature(logits_of(run.average, images[held], device), labels[held]))
     run.note(temperature=float(run.average.temperature))
     run.save()
+
+
+def split(count: int) -> tuple[Tensor, Tensor]:
+    """Places of the training pictures held out, and of the others; the same each time."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
+    return order[:HELD_OUT], order[HELD_OUT:]
 
 
 def prepare(images: Tensor, device: torch.device) -> Tensor:

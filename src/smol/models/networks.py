@@ -42,7 +42,7 @@ class Block(nn.Module):  # type: ignore[misc]  # Torch is not type-checked.
 
 
 class SmolClassify(nn.Module):  # type: ignore[misc]
-    """[b, 3, 32, 32] -> logits [b, 10] over CLASSIFY_CLASSES, divided by the temperature.
+    """[b, 3, 32, 32] -> logits [b, 10] over CLASSIFY_CLASSES, in use divided by the temperature.
 
     temperature: a buffer, fitted after training, so that softmax gives probabilities (Guo et al. 2017).
     """
@@ -63,9 +63,16 @@ class SmolClassify(nn.Module):  # type: ignore[misc]
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """In use, the mean of what a picture and its mirror image give: nearly a point better for twice the work."""
+        if self.training:
+            return self.logits(x)
+        plain, mirrored = self.logits(torch.cat((x, x.flip(3)))).chunk(2)
+        return (plain + mirrored) / (2 * self.temperature)
+
+    def logits(self, x: Tensor) -> Tensor:
         features: Tensor = self.body(x)  # [b, 128, 4, 4]
-        logits: Tensor = self.head(features.mean(dim=(2, 3)))
-        return logits / self.temperature
+        result: Tensor = self.head(features.mean(dim=(2, 3)))
+        return result
 
 
 class SmolDetect(nn.Module):  # type: ignore[misc]
