@@ -1,7 +1,7 @@
 """Writes src/smol/sandbox/numbers.py: the numbers of the system calls that the filters name.
 
 Needs libseccomp (Debian: libseccomp2), which knows the tables of all architectures. Run it after a change of
-`ALLOWED`, `WITH_PROCESSES` or `CHECKED` in src/smol/sandbox/seccomp.py: python tools/syscall_numbers.py
+the lists in src/smol/sandbox/seccomp.py: python tools/syscall_numbers.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 def main() -> int:
     library = ctypes.CDLL("libseccomp.so.2")
-    names = sorted({*seccomp.ALLOWED.split(), *seccomp.WITH_PROCESSES.split(), *seccomp.CHECKED})
+    lists = (seccomp.ALLOWED, seccomp.WITH_PROCESSES, seccomp.WITH_NETWORK)
+    names = sorted({name for text in lists for name in text.split()} | set(seccomp.CHECKED))
     lines = [
         '"""Numbers of system calls by architecture. Written by tools/syscall_numbers.py; don\'t edit."""',
         "",

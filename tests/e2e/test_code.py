@@ -75,7 +75,7 @@ def test_limits_end_in_verdicts_and_not_in_errors(client: BlockingClient, tier: 
 
 
 def test_what_was_asked_wrongly_is_an_error_that_says_what_to_do(client: BlockingClient) -> None:
-    with pytest.raises(FailedPrecondition, match="no network"):
+    with pytest.raises(FailedPrecondition, match="name the hosts"):
         client.code.run(source="1", network=True)
     with pytest.raises(InvalidArgument, match="most_memory"):
         client.code.run(source="1", memory_bytes=1 << 39)
@@ -85,6 +85,26 @@ def test_what_was_asked_wrongly_is_an_error_that_says_what_to_do(client: Blockin
         client.code.run(source="1", environment="ds")
     with pytest.raises(NotFound, match="create another"):
         client.code.session_run(session="nope", source="1")
+
+
+def test_code_with_a_network_is_kept_from_this_machine_and_the_caller_is_told(serve: Any, tier: str) -> None:
+    source = (
+        "import urllib.request as u\nfor url in ('http://localhost/', 'http://example.org:81/'):\n"
+        "    try: u.urlopen(url)\n    except u.HTTPError as e: print(e.code, e.read().decode().strip())"
+    )
+    with (
+        serve(SMOL_UNITS__CODE__NETWORK='{hosts = ["localhost", "example.org"]}') as served,
+        connect(served.socket) as connection,
+    ):
+        run = connection.code.run(source=source, network=True)
+        assert connection.code.run(source="import socket; socket.socket()")["verdict"] == "forbidden"
+    assert (
+        run["stdout"] == "403 host localhost has no public address\n403 port 81 is not allowed; allowed: 80, 443\n"
+    )
+    assert [(c["host"], c["port"], c["address"]) for c in run["contacts"]] == [
+        ("localhost", 80, ""),
+        ("example.org", 81, ""),
+    ]
 
 
 def test_output_streams_as_it_comes(client: BlockingClient) -> None:

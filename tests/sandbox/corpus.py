@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 __all__ = ["HERE", "Program", "load"]
@@ -47,6 +47,14 @@ class Program:
         for name, value in facts.items():
             text = text.replace("{" + name + "}", value)
         return text.replace("{{", "{").replace("}}", "}")
+
+    def expecting(self, facts: Mapping[str, str]) -> Program:
+        """The same, with the facts in what it is expected to say."""
+        expected = self.expected
+        if isinstance(expected, str):
+            for name, value in facts.items():
+                expected = expected.replace("{" + name + "}", value)
+        return replace(self, expected=expected)
 
 
 def load(folder: str) -> list[Program]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -17,8 +19,9 @@ from smol.sandbox.cgroup import Parent, find_parent
 from smol.sandbox.ground import explore
 from smol.sandbox.keeper import Keeper
 from smol.sandbox.kernel import landlock_abi
-from smol.sandbox.kinds import program_kind, python_kind, reachable_python
-from smol.sandbox.records import LAYERS, Job, Limits, Outcome
+from smol.sandbox.kinds import program_kind, python_kind, reachable_python, with_network
+from smol.sandbox.proxy import Proxy
+from smol.sandbox.records import LAYERS, Job, Kind, Limits, Outcome
 from smol.units.code.languages import LANGUAGES
 from tests.sandbox.corpus import Program
 
@@ -50,20 +53,32 @@ class Bench:
         return set(tongue.needs) <= set(self.layers) and (not tongue.programs or tongue.program() is not None)
 
     async def run(self, program: Program, source: str) -> Outcome:
+        kind, job, limits = self._prepared(program, source)
+        async with await Box.made(self.keeper, kind, self.layers, limits, self.parent) as box:
+            return await asyncio.wait_for(box.run(job, limits), 30)
+
+    async def run_with_network(
+        self, program: Program, source: str, proxied: Callable[[socket.socket], Proxy]
+    ) -> tuple[Outcome, Proxy]:
+        """A run whose connections come to the proxy that is made for its socket."""
+        kind, job, limits = self._prepared(program, source)
+        box = await Box.made(self.keeper, with_network(kind), self.layers, limits, self.parent)
+        async with box, proxied(box.take_listener()) as proxy:
+            return await asyncio.wait_for(box.run(job, limits), 30), proxy
+
+    def _prepared(self, program: Program, source: str) -> tuple[Kind, Job, Limits]:
         tongue = LANGUAGES[program.language]
         limits = Limits(timeout_ms=program.timeout_ms, memory_bytes=program.memory_bytes)
         job = Job(source=source, stdin=program.options.get("stdin", "").encode())
-        kind = python_kind(self.keeper)
-        if tongue.programs:
-            kind = program_kind(tongue.name, tongue.shows)
-            job = msgspec.structs.replace(
-                job,
-                argv=tongue.command(),
-                source_file=tongue.source_file(),
-                environment={"PATH": "/usr/bin:/bin", "HOME": "/work", "TMPDIR": "/tmp"},
-            )
-        async with await Box.made(self.keeper, kind, self.layers, limits, self.parent) as box:
-            return await asyncio.wait_for(box.run(job, limits), 30)
+        if not tongue.programs:
+            return python_kind(self.keeper), job, limits
+        job = msgspec.structs.replace(
+            job,
+            argv=tongue.command(),
+            source_file=tongue.source_file(),
+            environment={"PATH": "/usr/bin:/bin", "HOME": "/work", "TMPDIR": "/tmp"},
+        )
+        return program_kind(tongue.name, tongue.shows), job, limits
 
     def leftovers(self) -> list[str]:
         """Processes and cgroups that are there although no sandbox is."""

@@ -111,6 +111,7 @@ class Box:
         self._claims = ClaimReader()
         self._report = b""
         self._work = -1
+        self._gate = -1
         self._channel: socket.socket | None = None
         self._given: dict[str, bytes] = {}
 
@@ -170,6 +171,7 @@ class Box:
     def _plan(self, limits: Limits) -> dict[str, Any]:
         return {
             "profile": self.kind.profile,
+            "network": self.kind.network,
             "layers": list(self.layers),
             "binds": [list(bind) for bind in self.kind.binds],
             "paths": list(self.kind.paths),
@@ -184,16 +186,16 @@ class Box:
         }
 
     async def _greet(self) -> None:
-        """The first byte brings the working directory's descriptor, the second says that the seals are on."""
+        """The first byte brings the directory and the proxy's socket, the second says that it is sealed."""
         said = b""
         while True:
             await self._readable(self._socket.fileno())
             try:
-                data, descriptors, _, _ = socket.recv_fds(self._socket, 2048 if said else 1, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._socket, 2048 if said else 1, 2)
             except BlockingIOError:
                 continue
             if descriptors:
-                self._work = descriptors[0]
+                self._work, self._gate = (*descriptors, -1)[:2]
             said += data
             if said == b"WR" and self._work >= 0:
                 return
@@ -247,6 +249,11 @@ class Box:
         if self._channel is None:
             raise Unavailable("the sandbox was not made")
         return self._channel
+
+    def take_listener(self) -> socket.socket:
+        """The socket that listens in there, which is the caller's from now on. Once, of a kind with network."""
+        listener, self._gate = socket.socket(fileno=self._gate), -1
+        return listener
 
     @property
     def ready(self) -> bool:
@@ -424,9 +431,10 @@ class Box:
             for stream in (self.stdout, self.stderr):
                 stream.close()
             os.close(self._status)
-        if self._work >= 0:
-            os.close(self._work)
-            self._work = -1
+        for descriptor in (self._work, self._gate):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._work = self._gate = -1
         if self.cell is not None and not self.cell.remove(0):
             await asyncio.to_thread(self.cell.remove, _REMOVE_SECONDS)
         if self._folder:

@@ -142,10 +142,10 @@ _FILE_EXECUTE, _FILE_WRITE, _FILE_READ, _DIRECTORY_READ = 1, 2, 4, 8
 _RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 
 
-def landlock_restrict(readable: list[str], writable: list[str]) -> int:
+def landlock_restrict(readable: list[str], writable: list[str], ports: tuple[int, ...] = ()) -> int:
     """Allow reading and executing beneath `readable`, all but devices beneath `writable`, nothing else.
 
-    TCP and, where the kernel knows them, signals and abstract sockets to the outside are denied too.
+    TCP but to `ports`, signals and abstract sockets to the outside are denied too where the kernel knows them.
     Paths that do not exist are passed over. Returns the version in force.
     """
     abi = landlock_abi()
@@ -165,6 +165,9 @@ def landlock_restrict(readable: list[str], writable: list[str]) -> int:
         ):
             for path in paths:
                 _landlock_allow(rules, path, rights & handled)
+        for port in ports if network else ():
+            rule = ctypes.create_string_buffer(struct.pack("=QQ", 2, port), 16)  # CONNECT_TCP
+            _syscall(_LANDLOCK_ADD, rules, 2, rule, 0, what=f"landlock port {port}")
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         _syscall(_LANDLOCK_RESTRICT, rules, 0, what="landlock")
     finally:

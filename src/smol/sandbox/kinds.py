@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from smol.sandbox.keeper import Keeper
 from smol.sandbox.records import Kind
-from smol.sandbox.seal import library_folders
+from smol.sandbox.seal import CERTIFICATES, library_folders
 
-__all__ = ["PACKAGES", "program_kind", "python_kind", "reachable_python"]
+__all__ = ["PACKAGES", "program_kind", "python_kind", "reachable_python", "with_network"]
 
 PACKAGES = ("numpy", "PIL")
 """Of the data-science profile; they come with Smol."""
@@ -49,6 +51,13 @@ def python_kind(keeper: Keeper, environment: Path | None = None) -> Kind:
 def program_kind(name: str, shown: Iterable[str]) -> Kind:
     """A program of the host, with what it is shown besides the libraries."""
     return Kind(name=name, profile="program", binds=tuple(_shown([*library_folders(), *_EVERYWHERE, *shown])))
+
+
+def with_network(kind: Kind) -> Kind:
+    """The same with a proxy within reach, and the certificates that this system trusts."""
+    return msgspec.structs.replace(
+        kind, name=f"{kind.name} with network", binds=(*kind.binds, *_shown(CERTIFICATES)), network=True
+    )
 
 
 def _shown(places: Iterable[str]) -> list[tuple[str, str]]:

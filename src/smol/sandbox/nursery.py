@@ -165,6 +165,7 @@ def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:
         root = os.geteuid() == 0
         owner = plan["uid"] if root and "uid" in plan["layers"] else os.geteuid()
         folder = plan.get("folder") or seal.HOME
+        gate = seal.listen_inside() if plan["network"] else -1
         if "namespaces" in plan["layers"]:
             seal.build_root(plan["binds"], owner, plan["disk_bytes"], plan["files"])
             if plan["paths"]:
@@ -175,7 +176,7 @@ def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:
         seal.drop(owner, change_user=owner != os.geteuid())
         agent_pid = os.fork()
         if agent_pid == 0:
-            _be_agent(plan, [job, out, err], folder)
+            _be_agent(plan, [job, out, err], folder, gate)
         kernel.close_above(0, [report])
         _, wait_status, usage = os.wait4(agent_pid, 0)
         if "namespaces" in plan["layers"]:
@@ -199,8 +200,8 @@ def _end_others() -> None:
             return
 
 
-def _be_agent(plan: dict[str, Any], descriptors: list[int], folder: str) -> NoReturn:
-    """Be the process that runs the code."""
+def _be_agent(plan: dict[str, Any], descriptors: list[int], folder: str, gate: int) -> NoReturn:
+    """Be the process that runs the code. gate: the socket for the proxy, or -1."""
     job, out, err = descriptors
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -214,9 +215,11 @@ def _be_agent(plan: dict[str, Any], descriptors: list[int], folder: str) -> NoRe
         private = "namespaces" in plan["layers"]
         temporary = "/tmp" if private else f"{folder}/.tmp"  # noqa: S108
         os.environ.update(HOME=folder, TMPDIR=temporary)
-        work = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        if plan["network"]:
+            os.environ.update(seal.network_environment())
+        handed = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY), *([gate] if gate >= 0 else [])]
         with socket.socket(fileno=os.dup(job)) as channel:
-            channel.sendmsg([b"W"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [work]))])
+            channel.sendmsg([b"W"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", handed))])
         nothing = os.open("/dev/null", os.O_RDONLY)
         os.dup2(nothing, 0)
         # Out of the way first: a descriptor that is to be moved may lie where another one goes.
@@ -274,7 +277,8 @@ def main(control_fd: int) -> int:
         with contextlib.suppress(ImportError):
             __import__(module)
     for profile in ("embedded", "program"):
-        build_filter(profile)
+        for network in (False, True):
+            build_filter(profile, network=network)
     gc.collect()
     gc.freeze()
     nursery = Nursery(socket.socket(fileno=control_fd))

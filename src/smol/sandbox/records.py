@@ -50,6 +50,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     profile: of seccomp. binds: pairs of a place on the host and where it is seen, read-only.
     paths: where Python imports from, in there; outer_paths: the same on the host, where there is no private root.
+    network: it can reach a proxy. Needs namespaces.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     binds: tuple[tuple[str, str], ...] = ()
     paths: tuple[str, ...] = ()
     outer_paths: tuple[str, ...] = ()
+    network: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,19 +10,48 @@ for a uid that nothing else has. Another user gets those rights from a user name
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import socket
+import struct
 from typing import Any
 
 from smol.sandbox import kernel
 from smol.sandbox.seccomp import build_filter
 
-__all__ = ["DEVICES", "HOME", "STORES", "build_root", "drop", "enter", "library_folders", "restrict"]
+__all__ = [
+    "CERTIFICATES",
+    "DEVICES",
+    "HOME",
+    "STORES",
+    "build_root",
+    "drop",
+    "enter",
+    "library_folders",
+    "listen_inside",
+    "network_environment",
+    "restrict",
+]
 
 HOME = "/work"
 STORES = (HOME, "/tmp", "/dev/shm")  # noqa: S108
 DEVICES = ("null", "zero", "full", "random", "urandom")
+PROXY_PORT = 3128
+CERTIFICATES = (
+    "/etc/ssl/certs",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+)
+"""Where systems keep the certificates they trust; shown to code that has the network."""
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/certs/ca-bundle.crt",
+)
+_GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1  # SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP
 _STAGE = "/tmp"  # noqa: S108  (only a place to mount on, in a namespace nobody else sees)
 _READ_ONLY = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 _STORE = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -94,6 +123,31 @@ def build_root(binds: list[list[str]], owner: int, disk_bytes: int, files: int) 
     socket.sethostname("sandbox")
 
 
+def listen_inside() -> int:
+    """Raise the loopback of the network namespace and listen on it, for a proxy outside; the descriptor.
+
+    Before `build_root`, which hides /proc, and `drop`, which takes the right to.
+    """
+    for name in ("rmem", "wmem"):  # what the kernel holds for sockets counts to nobody's memory everywhere
+        with contextlib.suppress(OSError), open(f"/proc/sys/net/ipv4/tcp_{name}", "w") as file:
+            file.write("4096 65536 262144")
+    listener = socket.socket()
+    request = struct.pack("16sH14x", b"lo", 0)
+    flags = struct.unpack_from("16sH", fcntl.ioctl(listener, _GET_FLAGS, request))[1]
+    fcntl.ioctl(listener, _SET_FLAGS, struct.pack("16sH14x", b"lo", flags | _UP))
+    listener.bind(("127.0.0.1", PROXY_PORT))
+    listener.listen(8)
+    return listener.detach()
+
+
+def network_environment() -> dict[str, str]:
+    """What tells programs about the proxy and the certificates."""
+    proxy = f"http://127.0.0.1:{PROXY_PORT}"
+    found = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
+    bundle = next((path for path in _BUNDLES if os.path.exists(path)), "")
+    return {**found, "SSL_CERT_FILE": bundle} if bundle else found
+
+
 def _bind(source: str, place: str) -> None:
     """Show a file or directory of the host, to read. One that is not there is left out."""
     if os.path.isdir(source):
@@ -129,13 +183,13 @@ def restrict(plan: dict[str, Any], readable: list[str], writable: list[str]) -> 
     """The last seals, of the process that will run the code."""
     layers = plan["layers"]
     if "landlock" in layers:
-        kernel.landlock_restrict(readable, writable)
+        kernel.landlock_restrict(readable, writable, (PROXY_PORT,) if plan["network"] else ())
     if "rlimits" in layers:
         limit_resources(plan["limits"])
     if "seccomp" in layers:
         own_pid = 0 if "namespaces" in layers else os.getpid()
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-        kernel.install_filter(build_filter(plan["profile"], own_pid))
+        kernel.install_filter(build_filter(plan["profile"], own_pid, network=plan["network"]))
 
 
 def limit_resources(limits: dict[str, int]) -> None:

@@ -1,7 +1,8 @@
 """The system calls that sandboxed code may make: an allow-list, assembled to classic BPF.
 
 Two profiles: `embedded` code runs in the interpreter at hand and may start threads, not processes or
-programs; `program` may start both. What is not named fails with EPERM; a call of another architecture kills.
+programs; `program` may start both. Either may be given TCP over IPv4, for a network namespace whose
+only other end is a proxy. What is not named fails with EPERM; a call of another architecture kills.
 Standard library only: see `kernel`. Numbers come from `numbers`.
 """
 
@@ -14,7 +15,7 @@ import struct
 
 from smol.sandbox.numbers import NUMBERS
 
-__all__ = ["ALLOWED", "CHECKED", "WITH_PROCESSES", "build_filter"]
+__all__ = ["ALLOWED", "CHECKED", "WITH_NETWORK", "WITH_PROCESSES", "build_filter"]
 
 ALLOWED = """
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range
@@ -39,6 +40,7 @@ ALLOWED = """
 """
 
 WITH_PROCESSES = "fork vfork execve wait4 waitid setpgid"
+WITH_NETWORK = "connect"
 
 METADATA = """
     chmod fchmod fchmodat fchmodat2 chown lchown fchown fchownat utime utimes utimensat futimesat
@@ -70,7 +72,8 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 
 _CLONE_THREAD = 0x10000
 _CLONE_NAMESPACES = 0x7E020080  # all CLONE_NEW*, CLONE_NEWTIME among them
-_AF_UNIX = 1
+_AF_UNIX, _AF_INET, _SOCK_STREAM, _IPPROTO_TCP = 1, 2, 1, 6
+_SOCK_FLAGS = (0, 0x800, 0x80000, 0x80800)  # non-blocking, close on exec
 _PRCTL_ALLOWED = (3, 7, 15, 16, 21, 27, 39, 0x53564D41)
 """Get: dumpable, keepcaps, seccomp, securebits, no_new_privs; name of a thread or of a mapping."""
 _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
@@ -82,8 +85,11 @@ Instruction = tuple[int, int, int, int]
 
 
 @functools.cache
-def build_filter(profile: str, own_pid: int = 0, machine: str = "") -> bytes:
-    """The filter for a profile. own_pid: without a PID namespace, the only process that may be signalled."""
+def build_filter(profile: str, own_pid: int = 0, machine: str = "", *, network: bool = False) -> bytes:
+    """The filter for a profile. network: TCP to connect by.
+
+    own_pid: without a PID namespace, the only process that may be signalled.
+    """
     machine = machine or platform.machine()
     numbers = NUMBERS[machine]
     program: list[Instruction] = [
@@ -95,6 +101,7 @@ def build_filter(profile: str, own_pid: int = 0, machine: str = "") -> bytes:
     if machine == "x86_64":
         program += [(_ABOVE_OR_EQUAL, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
     names = ALLOWED.split() + (WITH_PROCESSES.split() if profile == "program" else [])
+    names += WITH_NETWORK.split() if network else []
     if own_pid:
         names = [name for name in names if name not in METADATA.split()]
         for name in METADATA.split():
@@ -103,14 +110,14 @@ def build_filter(profile: str, own_pid: int = 0, machine: str = "") -> bytes:
     for name in names:
         if name in numbers:
             program += [(_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ALLOW)]
-    for name, body in _checks(profile, own_pid).items():
+    for name, body in _checks(profile, own_pid, network=network).items():
         if name in numbers:
             program += [(_EQUAL, 0, len(body), numbers[name]), *body]
     program.append(_fail(errno.EPERM))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def _checks(profile: str, own_pid: int) -> dict[str, list[Instruction]]:
+def _checks(profile: str, own_pid: int, *, network: bool) -> dict[str, list[Instruction]]:
     threads_only = profile != "program"
     clone = [_argument(0), (_ANY_BIT, 0, 1, _CLONE_NAMESPACES), _fail(errno.EPERM)]
     if threads_only:
@@ -128,7 +135,7 @@ def _checks(profile: str, own_pid: int) -> dict[str, list[Instruction]]:
         "rt_sigqueueinfo": signals,
         "prctl": _only(0, _PRCTL_ALLOWED),
         "prlimit64": _only(0, (0, own_pid) if own_pid else (0,)),
-        "socket": [_fail(errno.EACCES)],
+        "socket": _tcp() if network else [_fail(errno.EACCES)],
         "socketpair": _only(0, (_AF_UNIX,)),
     }
 
@@ -136,6 +143,20 @@ def _checks(profile: str, own_pid: int) -> dict[str, list[Instruction]]:
 def _argument(index: int) -> Instruction:
     """Load the lower half of an argument: all that are looked at here are ints to the kernel."""
     return (_LOAD, 0, 0, _ARGUMENTS + 8 * index)
+
+
+def _tcp() -> list[Instruction]:
+    """Stream sockets of IPv4, of no other protocol than TCP."""
+    return [
+        _argument(0),
+        (_EQUAL, 1, 0, _AF_INET),
+        _fail(errno.EACCES),
+        _argument(2),
+        (_EQUAL, 2, 0, 0),
+        (_EQUAL, 1, 0, _IPPROTO_TCP),
+        _fail(errno.EACCES),
+        *_only(1, tuple(_SOCK_STREAM | flags for flags in _SOCK_FLAGS)),
+    ]
 
 
 def _only(index: int, values: tuple[int, ...]) -> list[Instruction]:

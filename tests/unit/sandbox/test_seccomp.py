@@ -92,3 +92,26 @@ def test_without_a_private_root_metadata_stays_as_it_is() -> None:
         number = NUMBERS["x86_64"][name]
         assert decide(build_filter("embedded", 77, "x86_64"), number, ARCHES["x86_64"]) == FAIL
         assert decide(build_filter("embedded", 0, "x86_64"), number, ARCHES["x86_64"]) == ALLOW
+
+
+@pytest.mark.parametrize("machine", ARCHES)
+def test_with_a_network_there_is_tcp_over_ipv4_to_connect_by_and_nothing_else(machine: str) -> None:
+    without, arch = build_filter("embedded", 0, machine), ARCHES[machine]
+    within = build_filter("embedded", 0, machine, network=True)
+    numbers = NUMBERS[machine]
+    assert decide(within, numbers["connect"], arch) == ALLOW
+    assert decide(without, numbers["connect"], arch) == FAIL | errno.EPERM
+    for arguments in ((2, 1, 0), (2, 1, 6), (2, 0x80801, 0), (2, 0x801, 6), (2, 0x80001, 0)):
+        assert decide(within, numbers["socket"], arch, arguments) == ALLOW
+        assert decide(without, numbers["socket"], arch, arguments) == FAIL | errno.EACCES
+    for arguments in (
+        (2, 2, 0),
+        (2, 3, 1),
+        (2, 1, 262),
+        (2, 1, 132),
+        (10, 1, 0),
+        (1, 1, 0),
+        (16, 3, 0),
+        (40, 1, 0),
+    ):
+        assert decide(within, numbers["socket"], arch, arguments) != ALLOW

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Verdict
 from smol.sdk import Attachment
 from smol.types import Json
@@ -42,6 +43,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     value: of the last expression, when JSON can carry it; value_text: its repr, when not.
     stdout_bytes, stderr_bytes: all that was written; more than the text has when it was cut.
     exit_status, signal: of the program; None when there was none. left_out: files that are no artifacts, and why.
+    contacts: connections that it asked the network for, the first hundred.
     cpu_ms and peak_memory_bytes are those of the sandbox; None where nobody measured.
     """
 
@@ -56,6 +58,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     artifacts: list[Artifact] = []
     left_out: list[str] = []
+    contacts: list[Contact] = []
     wall_ms: float
     cpu_ms: float | None = None
     peak_memory_bytes: int | None = None

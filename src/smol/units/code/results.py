@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 
+from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Outcome
 from smol.sdk import Attachment
 from smol.units.code.records import Artifact, Run
@@ -11,7 +12,7 @@ from smol.units.code.records import Artifact, Run
 __all__ = ["run_of"]
 
 
-def run_of(outcome: Outcome, isolation: Isolation, *, with_output: bool = True) -> Run:
+def run_of(outcome: Outcome, isolation: Isolation, contacts: list[Contact], *, with_output: bool = True) -> Run:
     """The result of a run. with_output: else its output was told before."""
     return Run(
         verdict=outcome.verdict,
@@ -25,6 +26,7 @@ def run_of(outcome: Outcome, isolation: Isolation, *, with_output: bool = True) 
         signal=outcome.signal,
         artifacts=[_artifact(product.name, product.data) for product in outcome.products],
         left_out=outcome.left_out,
+        contacts=contacts,
         wall_ms=round(outcome.wall_ms, 3),
         cpu_ms=None if outcome.cpu_ms is None else round(outcome.cpu_ms, 3),
         peak_memory_bytes=outcome.peak_memory_bytes,

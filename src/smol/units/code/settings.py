@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from smol import tables
 from smol.errors import InvalidArgument
+from smol.sandbox.reach import Reach
 from smol.sizes import GIB, MIB, Size
 
 __all__ = ["Settings", "read_settings"]
@@ -24,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     disk, files: room in the sandbox, taken from its memory. sessions: open at once.
     session_idle_seconds: a session that rests longer is closed.
     environments: names of directories of Python packages, built ahead.
+    network: what code may reach that asks for the network; nothing by default.
     """
 
     minimum_tier: Literal["strong", "nocgroup", "landlock"] = "nocgroup"
@@ -39,11 +41,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sessions: Annotated[int, Meta(ge=0, le=256)] = 8
     session_idle_seconds: Annotated[float, Meta(gt=0)] = 600.0
     environments: dict[str, Path] = {}
+    network: Reach = Reach()
 
 
 def read_settings(table: Mapping[str, Any]) -> Settings:
     """Raises InvalidArgument, naming the key."""
     settings = tables.decode(dict(table), Settings, tables.Source("[units.code] in smol.toml", "", Path()))
+    settings.network.check()
     for name, path in settings.environments.items():
         if not path.is_dir():
             raise InvalidArgument(f"[units.code.environments] {name}: {path} is no directory of Python packages")

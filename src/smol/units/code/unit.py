@@ -14,13 +14,16 @@ from msgspec import Meta
 from smol.errors import FailedPrecondition, InvalidArgument, Unavailable
 from smol.sandbox.box import Output
 from smol.sandbox.ground import explore
-from smol.sandbox.kinds import program_kind, python_kind
+from smol.sandbox.kinds import program_kind, python_kind, with_network
+from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Job, Kind, Limits, Outcome
+from smol.sandbox.seal import network_environment
 from smol.sdk import Attachment, Context, Unit, operation
 from smol.sizes import MIB
 from smol.units.code.inputs import gather
 from smol.units.code.languages import LANGUAGES, Language
 from smol.units.code.lease import lease
+from smol.units.code.network import check_network, proxied
 from smol.units.code.pool import Pool
 from smol.units.code.records import Check, LanguageInfo, LanguageName, Piece, Problem, Run, Session, Source
 from smol.units.code.results import run_of
@@ -32,6 +35,17 @@ __all__ = ["Code"]
 Timeout: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]
 Memory: TypeAlias = Annotated[int, Meta(ge=16 * MIB, le=1 << 40)]
 _CHECK = Limits(timeout_ms=5000)
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """What is to be run."""
+
+    language: str
+    source: str
+    stdin: str = ""
+    files: dict[str, bytes] = {}
+    environment: str = ""
+    network: bool = False
 
 
 class Code(Unit):
@@ -96,14 +110,14 @@ class Code(Unit):
         files: put into its working directory, by their names.
         stored: more of them from storage: a file's name to COLLECTION/KEY.
         memory_bytes: for the code and all it writes.
-        network: always off here; true is refused.
+        network: reach the hosts of [units.code.network], by the proxy that the environment names; refused without.
         environment: Python packages by the name they have in [units.code.environments].
         """
-        _refuse_network(network)
         limits = self._limits(timeout_ms, memory_bytes)
         given = await gather(context, files, stored)
-        outcome = await self._run(context, language, source, stdin, given, limits, environment)
-        return run_of(outcome, self._boxes.isolation)
+        wanted = _Wanted(language, source, stdin, given, environment, network)
+        outcome, contacts = await self._run(context, wanted, limits)
+        return run_of(outcome, self._boxes.isolation, contacts)
 
     @operation()
     async def stream(
@@ -115,12 +129,14 @@ class Code(Unit):
         files: list[Attachment] | None = None,
         timeout_ms: Timeout = 60_000,
         memory_bytes: Memory = 128 * MIB,
+        network: bool = False,
         environment: str = "",
     ) -> AsyncIterator[Piece]:
         """Run code and get its output as it comes; the last piece is the result. Cancelling ends the code.
 
         files: put into its working directory, by their names.
         memory_bytes: for the code and all it writes.
+        network: reach the hosts of [units.code.network], by the proxy that the environment names; refused without.
         environment: Python packages by the name they have in [units.code.environments].
         """
         limits = self._limits(timeout_ms, memory_bytes)
@@ -132,13 +148,15 @@ class Code(Unit):
             if text := decoders[name].decode(data):
                 pieces.put_nowait(Piece(kind="stderr" if name == "stderr" else "stdout", text=text))
 
-        task = asyncio.create_task(self._run(context, language, source, stdin, given, limits, environment, tell))
+        wanted = _Wanted(language, source, stdin, given, environment, network)
+        task = asyncio.create_task(self._run(context, wanted, limits, tell))
         task.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
                 yield piece
-            outcome = await task
-            yield Piece(kind="result", result=run_of(outcome, self._boxes.isolation, with_output=False))
+            outcome, contacts = await task
+            result = run_of(outcome, self._boxes.isolation, contacts, with_output=False)
+            yield Piece(kind="result", result=result)
         finally:
             task.cancel()
             with contextlib.suppress(BaseException):
@@ -149,11 +167,11 @@ class Code(Unit):
         """Find errors of syntax, and in Python undefined names, without running the code."""
         tongue = LANGUAGES[language]
         if not tongue.checker:
-            outcome = await self._run(context, language, source, "", {}, _CHECK, "", check=True)
+            outcome, _ = await self._run(context, _Wanted(language, source), _CHECK, check=True)
             message = outcome.stderr.decode("utf-8", "replace").strip()
             ok = outcome.verdict == "ok"
             return Check(ok=ok, problems=[] if ok else [Problem(0, 0, message or outcome.verdict)])
-        outcome = await self._run(context, language, tongue.checker, source, {}, _CHECK, "")
+        outcome, _ = await self._run(context, _Wanted(language, tongue.checker, source), _CHECK)
         try:
             problems = msgspec.convert(outcome.value, list[Problem])
         except msgspec.ValidationError:
@@ -205,7 +223,7 @@ class Code(Unit):
         )
         job = Job(source=source, stdin=stdin.encode("utf-8", "replace"), files=given, keep=True)
         outcome = await self._sessions.run(session, job, limits)
-        return run_of(outcome, self._boxes.isolation)
+        return run_of(outcome, self._boxes.isolation, [])
 
     @operation(destructive=True)
     async def session_reset(self, session: str) -> Session:
@@ -245,21 +263,19 @@ class Code(Unit):
     async def _run(
         self,
         context: Context,
-        language: str,
-        source: str,
-        stdin: str,
-        files: dict[str, bytes],
+        wanted: _Wanted,
         limits: Limits,
-        environment: str,
         tell: Output | None = None,
         *,
         check: bool = False,
-    ) -> Outcome:
-        tongue = LANGUAGES[language]
+    ) -> tuple[Outcome, list[Contact]]:
+        tongue = LANGUAGES[wanted.language]
         self._boxes.check_tier()
         if reason := self._obstacle(tongue):
-            raise FailedPrecondition(f"{language} can't be run here: {reason}")
-        job = Job(source=source, stdin=stdin.encode("utf-8", "replace"), files=files)
+            raise FailedPrecondition(f"{wanted.language} can't be run here: {reason}")
+        if wanted.network:
+            check_network(self._settings.network, self._boxes.isolation)
+        job = Job(source=wanted.source, stdin=wanted.stdin.encode("utf-8", "replace"), files=wanted.files)
         if tongue.programs:
             job = msgspec.structs.replace(
                 job,
@@ -270,29 +286,35 @@ class Code(Unit):
                     "HOME": "/work",
                     "TMPDIR": "/tmp",  # noqa: S108  (in the sandbox)
                     "LANG": "C.UTF-8",
+                    **(network_environment() if wanted.network else {}),
                     **tongue.environment,
                 },
             )
-        async with self._boxes.place(), lease(context, limits.memory_bytes, f"a run of {language}"):
-            box = await self._boxes.take(await self._kind(tongue, environment))
+        async with self._boxes.place(), lease(context, limits.memory_bytes, f"a run of {wanted.language}"):
+            box = await self._boxes.take(await self._kind(tongue, wanted))
             try:
-                return await box.run(job, limits, tell)
+                async with proxied(context, box, self._settings.network) as contacts:
+                    outcome = await box.run(job, limits, tell)
+                return outcome, contacts
             finally:
                 self._boxes.discard(box)
 
-    async def _kind(self, tongue: Language, environment: str) -> Kind | None:
+    async def _kind(self, tongue: Language, wanted: _Wanted) -> Kind | None:
         """The kind of sandbox; None for the one that is kept warm."""
-        if tongue.programs:
-            if environment:
-                raise InvalidArgument(f"environments are for Python; {tongue.name} has none")
-            return program_kind(tongue.name, tongue.shows)
-        if not environment:
-            return None
+        environment = wanted.environment
         known = self._settings.environments
-        if environment not in known:
+        if tongue.programs and environment:
+            raise InvalidArgument(f"environments are for Python; {tongue.name} has none")
+        if environment and environment not in known:
             names = ", ".join(sorted(known)) or "none"
             raise InvalidArgument(f"no environment {environment!r} in [units.code.environments]; known: {names}")
-        return python_kind(await self._boxes.keeper(), known[environment])
+        if tongue.programs:
+            kind = program_kind(tongue.name, tongue.shows)
+        elif environment or wanted.network:
+            kind = python_kind(await self._boxes.keeper(), known.get(environment))
+        else:
+            return None
+        return with_network(kind) if wanted.network else kind
 
     def _obstacle(self, tongue: Language) -> str:
         """Why a language can't be run here; empty when it can."""
@@ -300,8 +322,3 @@ class Code(Unit):
             return f"{tongue.programs[0]} is not installed"
         lacking = [layer for layer in tongue.needs if layer not in self._boxes.isolation.layers]
         return f"it needs {', '.join(lacking)}, which this machine lacks" if lacking else ""
-
-
-def _refuse_network(network: bool) -> None:
-    if network:
-        raise FailedPrecondition("code has no network here: fetch what it needs beforehand and pass it as files")
