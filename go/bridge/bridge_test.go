@@ -161,14 +161,14 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"lacks numpy>=1.26 (missing), and an environment that has it could not be made: ": func(b *bench) {
 			b.put(t, "offline", "", 0o644)
 		},
-		"ERROR: no index":                      func(b *bench) { b.put(t, "offline", "", 0o644) },
+		"ERROR: no index":                   func(b *bench) { b.put(t, "offline", "", 0o644) },
 		"still lacks numpy>=1.26 (missing)": func(b *bench) { b.put(t, "probe-inside", lacking, 0o644) },
-		"is Python 3.9":                        func(b *bench) { b.put(t, "probe", old, 0o644) },
-		"does not work":                        func(b *bench) { b.put(t, "probe", "nonsense", 0o644) },
-		"/not/there is not there":              func(b *bench) { b.Python = "/not/there" },
-		"carries 2 wheels":                     func(b *bench) { b.Wheel = fstest.MapFS{"smol-1.whl": {}, "smol-2.whl": {}} },
-		"is damaged":                           func(b *bench) { b.Wheel = fstest.MapFS{"smol-1.whl": {Data: []byte("x")}} },
-		"carries no wheel":                     func(b *bench) { b.Wheel = fstest.MapFS{"README": {}} },
+		"is Python 3.9":                     func(b *bench) { b.put(t, "probe", old, 0o644) },
+		"does not work":                     func(b *bench) { b.put(t, "probe", "nonsense", 0o644) },
+		"/not/there is not there":           func(b *bench) { b.Python = "/not/there" },
+		"carries 2 wheels":                  func(b *bench) { b.Wheel = fstest.MapFS{"smol-1.whl": {}, "smol-2.whl": {}} },
+		"is damaged":                        func(b *bench) { b.Wheel = fstest.MapFS{"smol-1.whl": {Data: []byte("x")}} },
+		"carries no wheel":                  func(b *bench) { b.Wheel = fstest.MapFS{"README": {}} },
 	} {
 		b := newBench(t, lacking, whole)
 		prepare(b)
