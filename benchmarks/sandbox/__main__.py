@@ -20,6 +20,7 @@ from smol.client.blocking import BlockingClient
 
 SOURCE = "print(1)"
 PAUSE_SECONDS = 0.08
+BOMB = "data = []\nwhile True: data.append(bytearray(16 << 20))"
 
 
 def timed(work: Callable[[], object], runs: int, pause_seconds: float = 0.0) -> list[float]:
@@ -71,10 +72,12 @@ def measure(runs: int) -> list[Figure]:
         tier = client.code.isolation()["tier"]
         warm = timed(lambda: client.code.run(source=SOURCE), runs, PAUSE_SECONDS)
         peak = client.code.run(source=SOURCE)["peak_memory_bytes"]
+        bomb = timed(lambda: client.code.run(source=BOMB)["verdict"], 10)
         figures += [
             Figure("sandbox: warm run through the bus, median", at(warm, 0.5), "ms", 6, note=f"tier {tier}"),
             Figure("sandbox: warm run through the bus, p99", at(warm, 0.99), "ms", 12),
             Figure("sandbox: memory of a warm worker that has run", (peak or 0) / 2**20, "MiB", 8),
+            Figure("sandbox: a memory bomb from call to verdict, slowest of 10", max(bomb), "ms", 500),
             Figure("sandbox: runs with refill, 4 callers", throughput(client, runs, 4), "/s", 150, True),
         ]
     with (
