@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from smol.host.cgroup import Group, Tree
+from smol.cgroups import Group
+from smol.host.cgroup import Tree
 from smol.host.enforcement import limit_process, shift_limit
 from smol.host.memory import set_oom_score_adj
 
@@ -103,7 +104,7 @@ class Cages:
         group = self._groups.pop(name, None)
         self._limits.pop(name, None)
         deadline = time.monotonic() + _EMPTY_SECONDS
-        while group is not None and not group.remove():
+        while group is not None and not group.remove_all():
             group.kill()
             if time.monotonic() > deadline:
                 _log.error("processes in %s do not end", group.path)

@@ -16,174 +16,17 @@ import contextlib
 import errno
 import os
 import re
-import signal
 from pathlib import Path
 
+from smol.cgroups import Group
 from smol.errors import FailedPrecondition
 from smol.host.limits import Hierarchy, find_hierarchy, without_cgroup
 from smol.host.memory import ROOT
 
-__all__ = ["Group", "Tree", "make_tree"]
+__all__ = ["Tree", "make_tree"]
 
 PROCESSES = 512
 """Upper bound for one worker where the pids controller is at hand; a fork bomb stops there."""
-
-
-class Group:
-    """One cgroup directory. Reading what the kernel does not tell gives None."""
-
-    def __init__(self, path: Path, version: int) -> None:
-        self.path = path
-        self.version = version
-
-    def __repr__(self) -> str:
-        return f"Group({str(self.path)!r}, version={self.version})"
-
-    def make(self) -> None:
-        """Make the directory. Raises OSError."""
-        self.path.mkdir()
-
-    def set_limit(self, size_bytes: int) -> None:
-        """Limit memory, and allow no swap. Raises OSError; EBUSY when it is far below the use already."""
-        if self.version == 2:
-            self._write("memory.max", size_bytes)
-            self._try("memory.swap.max", 0)  # absent where swap is not accounted
-            return
-        # memory + swap may never be below memory alone, so which goes first depends on the direction.
-        names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
-        with_swap = self._number(names[1])
-        if with_swap is None:
-            names.pop()
-        elif size_bytes > with_swap:
-            names.reverse()
-        for name in names:
-            self._write(name, size_bytes)
-        self._try("memory.swappiness", 0)
-
-    def add(self, pid: int) -> None:
-        """Move a process in; 0 moves the caller. Its later children follow, its present ones do not."""
-        self._write("cgroup.procs", pid)
-
-    def pids(self) -> list[int]:
-        return [int(word) for word in (self._read("cgroup.procs") or "").split()]
-
-    def used_bytes(self) -> int | None:
-        """All that is charged, less file cache that the kernel would drop first."""
-        total = self._number("memory.current" if self.version == 2 else "memory.usage_in_bytes")
-        if total is None:
-            return None
-        cached = self._field("memory.stat", "inactive_file" if self.version == 2 else "total_inactive_file")
-        return max(0, total - (cached or 0))
-
-    def held_bytes(self) -> int | None:
-        """What is charged and can't be dropped: all but file cache, where shared memory is none."""
-        used = self.used_bytes()
-        active = self._field("memory.stat", "active_file" if self.version == 2 else "total_active_file")
-        return None if used is None else max(0, used - (active or 0))
-
-    def peak_bytes(self) -> int | None:
-        """The most that was ever charged; None on version 2 before Linux 5.19."""
-        return self._number("memory.peak" if self.version == 2 else "memory.max_usage_in_bytes")
-
-    def oom_kills(self) -> int | None:
-        """How many processes in it the kernel killed for memory; None on version 1 before Linux 4.13."""
-        return self._field("memory.events" if self.version == 2 else "memory.oom_control", "oom_kill")
-
-    def kill(self) -> None:
-        """Kill all processes in it; they are gone shortly after. Call again while `pids` names any."""
-        if self.version == 2 and self._try("cgroup.kill", 1):
-            return
-        for group in (*self.inner(), self):
-            for pid in group.pids():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-
-    def inner(self) -> list[Group]:
-        """The groups inside it, innermost first: sandboxes that a worker made."""
-        found: list[Group] = []
-        with contextlib.suppress(OSError):
-            for path in sorted(self.path.iterdir()):
-                if path.is_dir():
-                    group = Group(path, self.version)
-                    found += [*group.inner(), group]
-        return found
-
-    def remove(self) -> bool:
-        """Remove it, and the groups inside it, if they are empty. True: it is gone."""
-        try:
-            for group in self.inner():
-                with contextlib.suppress(FileNotFoundError):
-                    group.path.rmdir()
-            self.path.rmdir()
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
-                return False
-            raise
-        return True
-
-    def share_out(self, controllers: str, *, on: bool = True) -> None:
-        """Let, or no longer let, the groups inside it have these controllers (version 2). Raises OSError."""
-        for controller in controllers.split():
-            self._write("cgroup.subtree_control", f"{'+' if on else '-'}{controller}")
-
-    def is_root(self) -> bool:
-        """Whether it is the machine's own (version 2), which may share out controllers with processes in it."""
-        return self.version == 2 and not (self.path / "cgroup.type").exists()
-
-    def has_shared_out(self, controller: str) -> bool:
-        return controller in (self._read("cgroup.subtree_control") or "").split()
-
-    def limit_processes(self, count: int) -> bool:
-        """Limit how many processes may live in it. False: there is no pids controller here."""
-        return (self.path / "pids.max").exists() and self._try("pids.max", count)
-
-    def count_inner(self) -> None:
-        """Count what is inside its children too (version 1 before Linux 5.11; afterwards it always is)."""
-        self._try("memory.use_hierarchy", 1)
-
-    def take_charges(self) -> None:
-        """Let processes that come in bring the memory that they use already (version 1)."""
-        if self.version == 1:
-            self._try("memory.move_charge_at_immigrate", 3)  # Private memory and shared.
-
-    def end_together(self) -> None:
-        """When one of its processes is killed for memory, all are (version 2)."""
-        if self.version == 2:
-            self._try("memory.oom.group", 1)
-
-    def _write(self, name: str, value: int | str) -> None:
-        # Not Path.write_text: it would create what the kernel does not offer, on a file system that lets it.
-        descriptor = os.open(self.path / name, os.O_WRONLY)
-        try:
-            os.write(descriptor, str(value).encode())
-        finally:
-            os.close(descriptor)
-
-    def _try(self, name: str, value: int | str) -> bool:
-        try:
-            self._write(name, value)
-        except OSError:
-            return False
-        return True
-
-    def _read(self, name: str) -> str | None:
-        try:
-            return (self.path / name).read_text()
-        except OSError:
-            return None
-
-    def _number(self, name: str) -> int | None:
-        text = (self._read(name) or "").strip()
-        return int(text) if text.isdigit() else None
-
-    def _field(self, name: str, field: str) -> int | None:
-        for line in (self._read(name) or "").splitlines():
-            key, _, value = line.partition(" ")
-            if key == field and value.strip().isdigit():
-                return int(value)
-        return None
 
 
 class Tree:
@@ -203,14 +46,14 @@ class Tree:
         """A group for one worker or sandbox. One of that name that is empty is made anew. Raises OSError."""
         tame = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
         group = Group(self.top.path / f"unit-{tame}", self.top.version)
-        group.remove()
+        group.remove_all()
         group.make()
         try:
             group.set_limit(limit_bytes)
             group.limit_processes(PROCESSES)
             group.end_together()
         except OSError:
-            group.remove()
+            group.remove_all()
             raise
         return group
 
@@ -225,7 +68,7 @@ class Tree:
         gone = True
         for group in self.children():
             group.kill()
-            gone = group.remove() and gone
+            gone = group.remove_all() and gone
         if not gone:
             return False
         if self.top.version == 2:
@@ -237,7 +80,7 @@ class Tree:
         for pid in self.host.pids():
             with contextlib.suppress(OSError):
                 self._home.add(pid)
-        return self.host.remove() and self.top.remove()
+        return self.host.remove_all() and self.top.remove_all()
 
 
 def make_tree(budget_bytes: int, root: Path = ROOT) -> Tree:

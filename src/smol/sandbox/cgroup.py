@@ -6,86 +6,16 @@ Version 1 has one hierarchy for memory and one for processes, version 2 one for 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from pathlib import Path
 
+from smol.cgroups import Group
 from smol.errors import FailedPrecondition
 
-__all__ = ["Cell", "Group", "Parent", "find_parent"]
+__all__ = ["Cell", "Parent", "find_parent"]
 
 ROOT = Path("/")
-
-
-class Group:
-    """One cgroup directory. Reading what the kernel does not tell gives None."""
-
-    def __init__(self, path: Path, version: int) -> None:
-        self.path = path
-        self.version = version
-
-    def write(self, name: str, value: int | str) -> None:
-        """Raises OSError."""
-        # Not Path.write_text: it would create what the kernel does not offer, on a file system that lets it.
-        descriptor = os.open(self.path / name, os.O_WRONLY)
-        try:
-            os.write(descriptor, str(value).encode())
-        finally:
-            os.close(descriptor)
-
-    def attempt(self, name: str, value: int | str) -> bool:
-        try:
-            self.write(name, value)
-        except OSError:
-            return False
-        return True
-
-    def set_limit(self, size_bytes: int) -> None:
-        """Limit memory, and allow no swap. Raises OSError."""
-        if self.version == 2:
-            self.write("memory.max", size_bytes)
-            self.attempt("memory.swap.max", 0)
-            return
-        # memory + swap may never be below memory alone, so which goes first depends on the direction.
-        names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
-        with_swap = self.number(names[1])
-        if with_swap is None:
-            names.pop()
-        elif size_bytes > with_swap:
-            names.reverse()
-        for name in names:
-            self.write(name, size_bytes)
-        self.attempt("memory.swappiness", 0)
-
-    def number(self, name: str) -> int | None:
-        text = (self._read(name) or "").strip()
-        return int(text) if text.isdigit() else None
-
-    def field(self, name: str, field: str) -> int | None:
-        for line in (self._read(name) or "").splitlines():
-            key, _, value = line.partition(" ")
-            if key == field and value.strip().isdigit():
-                return int(value)
-        return None
-
-    def _read(self, name: str) -> str | None:
-        try:
-            return (self.path / name).read_text()
-        except OSError:
-            return None
-
-    def remove(self) -> bool:
-        """Remove it if it is empty. True: it is gone."""
-        try:
-            self.path.rmdir()
-        except FileNotFoundError:
-            return True
-        except OSError as error:
-            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
-                return False
-            raise
-        return True
 
 
 class Cell:
@@ -106,21 +36,17 @@ class Cell:
     def limit(self, memory_bytes: int, processes: int) -> None:
         """Raises OSError."""
         self.memory.set_limit(memory_bytes)
-        if self.memory.version == 2:
-            self.memory.attempt("memory.oom.group", 1)
+        self.memory.end_together()
         if self.pids is not None:
             self.pids.write("pids.max", processes)
 
     def peak_bytes(self) -> int | None:
         """The most that was ever charged; None on version 2 before Linux 5.19."""
-        return self.memory.number("memory.peak" if self.memory.version == 2 else "memory.max_usage_in_bytes")
+        return self.memory.peak_bytes()
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed for memory."""
-        return (
-            self.memory.field("memory.events" if self.memory.version == 2 else "memory.oom_control", "oom_kill")
-            or 0
-        )
+        return self.memory.oom_kills() or 0
 
     def refused_processes(self) -> int:
         """How often a process or thread was refused for their number."""
@@ -208,16 +134,14 @@ def find_parent(root: Path = ROOT) -> Parent:
 
 def _parent_of_version_2(own: Group) -> Parent:
     """A group with processes can't share out its controllers: those of `own` move into a group inside it."""
-    shared = (own.path / "cgroup.subtree_control").read_text().split()
-    if "memory" not in shared:
+    if not own.has_shared_out("memory"):
         inner = Group(own.path / "unit", 2)
         inner.path.mkdir(exist_ok=True)
-        for pid in (own.path / "cgroup.procs").read_text().split():
+        for pid in own.pids():
             inner.attempt("cgroup.procs", pid)
-        own.write("cgroup.subtree_control", "+memory")
+        own.share_out("memory")
         own.attempt("cgroup.subtree_control", "+pids")
-    has_pids = "pids" in (own.path / "cgroup.subtree_control").read_text().split()
-    return Parent(own, own if has_pids else None)
+    return Parent(own, own if own.has_shared_out("pids") else None)
 
 
 def _below(mount: Path, path: str) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from smol.cgroups import Group
 from smol.errors import FailedPrecondition
-from smol.host.cgroup import Group, make_tree
+from smol.host.cgroup import make_tree
 from smol.host.enforcement import Guarantee, enforce, limit_process, scope_command
 
 MIB = 1 << 20
@@ -36,8 +37,8 @@ class Kernel:
         if shared_to_own:
             (self.own.parent / "cgroup.subtree_control").write_text("memory pids")
         monkeypatch.setattr(Group, "make", lambda group: self.make(group.path))
-        monkeypatch.setattr(Group, "remove", lambda group: self.remove(group.path))
-        monkeypatch.setattr(Group, "_write", lambda group, name, value: self.write(group.path, name, str(value)))
+        monkeypatch.setattr(Group, "remove_all", lambda group: self.remove(group.path))
+        monkeypatch.setattr(Group, "write", lambda group, name, value: self.write(group.path, name, str(value)))
 
     def furnish(self, path: Path, controllers: str) -> None:
         for name, text in {
@@ -224,9 +225,9 @@ def test_version_1_lowers_memory_first_and_raises_memory_and_swap_first(tmp_path
     written: list[tuple[str, int | str]] = []
 
     class Recorder(Group):
-        def _write(self, name: str, value: int | str) -> None:
+        def write(self, name: str, value: int | str) -> None:
             written.append((name, value))
-            super()._write(name, value)
+            super().write(name, value)
 
     for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.swappiness"):
         (tmp_path / name).write_text("100")

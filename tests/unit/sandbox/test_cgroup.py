@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from smol.cgroups import Group
 from smol.errors import FailedPrecondition
-from smol.sandbox.cgroup import Cell, Group, find_parent
+from smol.sandbox.cgroup import Cell, find_parent
 
 
 def lay(root: Path, files: dict[str, str]) -> Path:
