@@ -74,5 +74,4 @@ def _headers(visit: Visit) -> dict[str, str]:
         for name, value in visit.headers.items()
         if name in _THERE or name.startswith(b"mcp-")
     }
-    covered = visit.key.allow if visit.key is not None else ("*",)
-    return {**given, "x-smol-allow": msgspec.json.encode(covered).decode()}
+    return {**given, "x-smol-allow": msgspec.json.encode(visit.covered).decode()}

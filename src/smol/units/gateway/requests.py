@@ -69,6 +69,11 @@ class Visit:
             )
 
     @property
+    def covered(self) -> tuple[str, ...]:
+        """Patterns of what this client may call: all, where no key is needed."""
+        return self.key.allow if self.key is not None else ("*",)
+
+    @property
     def media_type(self) -> bytes:
         """Of the body, without parameters."""
         return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()

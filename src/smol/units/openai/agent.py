@@ -36,7 +36,7 @@ Call = Callable[[str, Mapping[str, Any], float], Awaitable[Json]]
 
 def asks_for_tools(tools: Json) -> bool:
     """Whether a request names our operations among its tools."""
-    return isinstance(tools, list) and any(isinstance(tool, dict) and tool.get("type") == KIND for tool in tools)
+    return isinstance(tools, list) and any(map(_is_ours, tools))
 
 
 class Agent:
@@ -49,7 +49,7 @@ class Agent:
         self, request: dict[str, Any], offered: Mapping[str, Offer], call: Call, settings: AgentSettings
     ) -> None:
         given = request.get("tools") or []
-        self._theirs = [tool for tool in given if not (isinstance(tool, dict) and tool.get("type") == KIND)]
+        self._theirs = [tool for tool in given if not _is_ours(tool)]
         taken = {_name_of(tool) for tool in self._theirs}
         patterns = _patterns(given)
         self._ours = {
@@ -230,11 +230,15 @@ class _Held:
         call["function"]["arguments"] += function.get("arguments") or ""
 
 
+def _is_ours(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == KIND
+
+
 def _patterns(tools: Sequence[Any]) -> list[str]:
     """Which operations a request asks for. Raises Refusal 400."""
     found: list[str] = []
     for index, tool in enumerate(tools):
-        if isinstance(tool, dict) and tool.get("type") == KIND:
+        if _is_ours(tool):
             named = tool.get("operations", ["*"])
             if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
                 where = f"tools[{index}].operations"

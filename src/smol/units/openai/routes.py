@@ -113,8 +113,7 @@ class Faces:
 
     async def _agent_of(self, visit: Visit, body: bytes) -> Agent:
         """A request in which the model may call our operations, as far as whoever asks may."""
-        covered = visit.key.allow if visit.key is not None else ("*",)
-        offered = offers(await self._host.describe_all(), self._agent, covered)
+        offered = offers(await self._host.describe_all(), self._agent, visit.covered)
 
         async def call(operation: str, arguments: Mapping[str, Any], seconds: float) -> Json:
             return await self._host.call(operation, arguments, deadline_seconds=seconds, trace=visit.trace)
