@@ -23,6 +23,8 @@ _OOM_SCORE = 500
 """The kernel ends a worker before the host, and before what else the machine runs."""
 _CHANGE_BYTES = 1 << 20
 """Limits follow changes of this size, not each page."""
+_LEAVE_SECONDS = 0.25
+"""How long a process's helpers may clear up after it, outside of the cage too, before they are killed."""
 _EMPTY_SECONDS = 5.0
 """How long the kernel may take to empty the cgroup of a process that was killed."""
 
@@ -100,13 +102,14 @@ class Cages:
         return group.peak_bytes() or 1
 
     async def remove(self, name: str) -> None:
-        """Kill what is left inside. Returns once it is gone, and its memory free."""
+        """Kill what does not end inside by itself. Returns once it is gone, and its memory free."""
         group = self._groups.pop(name, None)
         self._limits.pop(name, None)
-        deadline = time.monotonic() + _EMPTY_SECONDS
+        began = time.monotonic()
         while group is not None and not group.remove_all():
-            group.kill()
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + _LEAVE_SECONDS:
+                group.kill()
+            if time.monotonic() > began + _EMPTY_SECONDS:
                 _log.error("processes in %s do not end", group.path)
                 return
             await asyncio.sleep(0.002)

@@ -26,7 +26,7 @@ from smol.sandbox.claims import ClaimReader
 from smol.sandbox.folders import count, remove_tree
 from smol.sandbox.keeper import Keeper
 from smol.sandbox.nursery import STATUS
-from smol.sandbox.products import collect
+from smol.sandbox.products import collect, holds_any
 from smol.sandbox.records import Job, Kind, Limits, Outcome, Product, Verdict
 from smol.sizes import MIB
 
@@ -295,7 +295,10 @@ class Box:
         for stream in (self.stdout, self.stderr):
             if stream.open:
                 stream.read()
-        products, left_out = await asyncio.to_thread(collect, self._work, self._given, limits)
+        products: list[Product] = []
+        left_out: list[str] = []
+        if holds_any(self._work):
+            products, left_out = await asyncio.to_thread(collect, self._work, self._given, limits)
         if alive:
             self._given.update({product.name: product.data for product in products})
         return self._outcome(products, left_out, wall_ms, limits, alive=alive)

@@ -24,6 +24,7 @@ class Cell:
     def __init__(self, memory: Group, pids: Group | None) -> None:
         self.memory = memory
         self.pids = pids
+        self._limits = (0, 0)
 
     @property
     def paths(self) -> list[str]:
@@ -35,10 +36,13 @@ class Cell:
 
     def limit(self, memory_bytes: int, processes: int) -> None:
         """Raises OSError."""
+        if self._limits == (memory_bytes, processes):
+            return
         self.memory.set_limit(memory_bytes)
         self.memory.end_together()
         if self.pids is not None:
             self.pids.write("pids.max", processes)
+        self._limits = (memory_bytes, processes)
 
     def peak_bytes(self) -> int | None:
         """The most that was ever charged; None on version 2 before Linux 5.19."""

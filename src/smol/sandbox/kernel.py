@@ -89,18 +89,12 @@ def pivot_root(new: str, old: str) -> None:
 
 
 def clone(flags: int) -> int:
-    """Fork into new namespaces. Only for a process with one thread. Returns as os.fork does."""
-    api = ctypes.pythonapi
-    api.PyOS_BeforeFork()
-    pid = -1
-    try:
-        pid = _syscall(_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0, what="clone")
-    finally:
-        if pid == 0:
-            api.PyOS_AfterFork_Child()
-        else:
-            api.PyOS_AfterFork_Parent()
-    return pid
+    """Fork into new namespaces. Only for a process with one thread. Returns as os.fork does.
+
+    The interpreter of the child is not told. It needs not be: its one thread goes on as it was, lock and all, and
+    what os.fork renews (random seeds, the state of modules that start threads) is renewed when the child forks.
+    """
+    return _syscall(_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0, what="clone")
 
 
 def drop_bounding_set() -> None:

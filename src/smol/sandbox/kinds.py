@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import stat
@@ -64,8 +65,9 @@ def _shown(places: Iterable[str]) -> list[tuple[str, str]]:
     return [(place, place) for place in places]
 
 
-def _package_folders() -> list[str]:
-    found = []
+@functools.cache
+def _package_folders() -> tuple[str, ...]:
+    found: list[str] = []
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)  # finds, and does not import
         if spec is None or spec.origin is None:
@@ -73,7 +75,7 @@ def _package_folders() -> list[str]:
         folder = Path(spec.origin).parent
         native = [folder.with_name(f"{prefix}.libs") for prefix in (name, "pillow")]  # as wheels have them
         found += [str(folder), *(str(path) for path in native if path.is_dir() and str(path) not in found)]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 def _open_to_all(path: str) -> bool:

@@ -40,6 +40,8 @@ _WARM = (
     "encodings.idna encodings.latin_1 encodings.ascii"
 )
 
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Nursery:
     """Everything that has been spawned and is not gone yet."""
@@ -92,6 +94,8 @@ class Nursery:
         taken = {entry["slot"] for entry in self.living.values()}
         plan["slot"] = next(slot for slot in range(1 << 16) if slot not in taken)
         plan["uid"] = self.base + plan["slot"]
+        if plan["paths"] and "namespaces" in plan["layers"]:
+            self.move_library(plan["paths"])
         try:
             pid = seal.enter(plan["layers"])
         except OSError as error:
@@ -104,6 +108,27 @@ class Nursery:
         self.living[pid] = plan
         self.slots[pid] = plan["id"]
         self.say({"spawned": plan["id"], "pid": pid})
+
+    def move_library(self, paths: list[str]) -> None:
+        """Import from where sandboxes see the standard library and the packages; paths[0]: the library.
+
+        Here, once, and not in each of them, which would have to copy every page that holds a module. The nursery
+        itself has imported by now whatever it needs.
+        """
+        if sys.path == paths:
+            return
+        library = os.path.dirname(os.__file__)
+        for module in tuple(sys.modules.values()):
+            if isinstance(getattr(module, "__path__", None), list):
+                module.__path__ = [path.replace(library, paths[0]) for path in module.__path__]
+            if isinstance(file := getattr(module, "__file__", None), str):
+                module.__file__ = file.replace(library, paths[0])
+        sys.path[:] = paths
+        sys.path_importer_cache.clear()
+        for name in ("prefix", "base_prefix", "exec_prefix", "base_exec_prefix"):
+            setattr(sys, name, "/usr")
+        sys.executable = ""
+        gc.freeze()
 
     def reap(self) -> None:
         while True:
@@ -155,7 +180,6 @@ def _remove_group(group: str) -> None:
 
 def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:
     """Be the first process of a sandbox: seal it, fork the agent, wait for it, take all others along."""
-    status = 120
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         job, out, err, report = descriptors
@@ -168,8 +192,6 @@ def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:
         gate = seal.listen_inside() if plan["network"] else -1
         if "namespaces" in plan["layers"]:
             seal.build_root(plan["binds"], owner, plan["disk_bytes"], plan["files"])
-            if plan["paths"]:
-                _move_library(os.path.dirname(os.__file__), plan["paths"])
         elif root:
             for place in (folder, f"{folder}/.tmp"):
                 os.chown(place, owner, owner)
@@ -182,11 +204,12 @@ def _be_init(plan: dict[str, Any], descriptors: list[int]) -> NoReturn:
         if "namespaces" in plan["layers"]:
             _end_others()
         os.write(report, STATUS.pack(wait_status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
-        status = 0
+        while True:  # Until killed: to take namespaces apart takes a while, and the caller waits for an answer.
+            signal.pause()
     except BaseException as error:
         _complain(descriptors[0], error)
     finally:
-        os._exit(status)
+        os._exit(120)
 
 
 def _end_others() -> None:
@@ -205,10 +228,8 @@ def _be_agent(plan: dict[str, Any], descriptors: list[int], folder: str, gate: i
     job, out, err = descriptors
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        for number in range(1, signal.NSIG):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        for name in _IGNORED:
+            signal.signal(name, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()
         os.chdir(folder)
@@ -245,20 +266,6 @@ def _complain(descriptor: int, error: BaseException) -> None:
         os.write(descriptor, b"!" + f"{type(error).__name__}: {error}".encode()[:2000])
 
 
-def _move_library(library: str, paths: list[str]) -> None:
-    """Import from where the standard library and the packages are to be seen now; paths[0]: the library."""
-    for module in tuple(sys.modules.values()):
-        if isinstance(getattr(module, "__path__", None), list):
-            module.__path__ = [path.replace(library, paths[0]) for path in module.__path__]
-        if isinstance(file := getattr(module, "__file__", None), str):
-            module.__file__ = file.replace(library, paths[0])
-    sys.path[:] = paths
-    sys.path_importer_cache.clear()
-    for name in ("prefix", "base_prefix", "exec_prefix", "base_exec_prefix"):
-        setattr(sys, name, "/usr")
-    sys.executable = ""
-
-
 def _write(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
@@ -271,7 +278,10 @@ def main(control_fd: int) -> int:
     """Entry: the descriptor of the control socket."""
     os.setsid()  # What ends the asker's process group must leave someone to clean up.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in range(1, signal.NSIG):  # whatever whoever started Smol had ignored
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_DFL)
+    for name in (signal.SIGPIPE, *_IGNORED):
         signal.signal(name, signal.SIG_IGN)
     for module in _WARM.split():
         with contextlib.suppress(ImportError):

@@ -12,11 +12,24 @@ from collections.abc import Iterator, Mapping
 from smol.sandbox.kernel import open_beneath
 from smol.sandbox.records import Limits, Product
 
-__all__ = ["collect"]
+__all__ = ["collect", "holds_any"]
 
 _DEPTH = 8
 _ENTRIES = 4096
 _LEFT_OUT = 32
+
+
+def holds_any(directory: int) -> bool:
+    """Whether there is anything to collect."""
+    try:
+        descriptor = open_beneath(directory, ".", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return True
+    try:
+        with os.scandir(descriptor) as entries:
+            return next(entries, None) is not None
+    finally:
+        os.close(descriptor)
 
 
 def collect(directory: int, given: Mapping[str, bytes], limits: Limits) -> tuple[list[Product], list[str]]:

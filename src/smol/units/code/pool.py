@@ -19,6 +19,8 @@ from smol.units.code.settings import Settings
 __all__ = ["Pool"]
 
 _RETRY_MS = 200
+_REPLY_SECONDS = 0.004
+"""How long clearing up and warming up wait, so that an answer is on its way first."""
 
 
 class Pool:
@@ -128,11 +130,15 @@ class Pool:
         raise Unavailable("no sandbox could be made")
 
     def discard(self, box: Box) -> None:
-        """Close a sandbox while the caller goes on, and only now warm up another: not beside the run."""
-        self._wanted.set()
-        task = asyncio.get_running_loop().create_task(box.close())
+        """Close a sandbox while the caller goes on, and only then warm up another: not beside the run."""
+        task = asyncio.get_running_loop().create_task(self._clear(box))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _clear(self, box: Box) -> None:
+        await asyncio.sleep(_REPLY_SECONDS)
+        self._wanted.set()
+        await box.close()
 
     def begin(self) -> None:
         """Start to keep sandboxes warm."""
