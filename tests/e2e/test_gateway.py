@@ -46,12 +46,12 @@ def evaluate(port: int, **headers: str) -> int:
     return post(port, "/v1/units/math/evaluate", {"expression": "6*7"}, **headers)[0]
 
 
-def in_flight(port: int) -> float:
+def metric(port: int, name: str) -> float:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
-    return float(re.findall(r"^smol_http_in_flight (\S+)", text, re.MULTILINE)[0])
+    return float(re.findall(rf"^{re.escape(name)} (\S+)", text, re.MULTILINE)[0])
 
 
 def raw(port: int, data: bytes) -> bytes:
@@ -131,7 +131,7 @@ def test_a_client_that_hangs_up_ends_the_work(served: Any) -> None:
             assert busy == 1
     with smol.connect(served.socket) as client:
         wait_for(lambda: next(e for e in client.lifecycle.processes() if e["name"] == "storage")["calls"] == 0)
-    wait_for(lambda: in_flight(port) == 1)
+    wait_for(lambda: metric(port, "smol_http_in_flight") == 1)
 
 
 def test_two_hundred_idle_streams_leave_room_for_others(served: Any) -> None:
@@ -229,3 +229,17 @@ def test_a_private_host_listens_for_nobody_until_it_is_asked(start: Any) -> None
         assert entry["state"] == "declared"
         url = client.gateway.address()["url"]
         assert evaluate(int(url.rpartition(":")[2])) == 200
+
+
+def test_the_page_for_prometheus_tells_what_the_sandbox_counts_once_it_runs(served: Any) -> None:
+    port = port_of(served)
+    status, run = post(port, "/v1/units/code/run", {"source": "1 / 0"})
+    if status != 200:
+        pytest.skip(run["detail"])
+    post(port, "/v1/units/code/run", {"source": "6 * 7"})
+    assert metric(port, 'smol_code_runs_total{verdict="ok"}') == 1
+    assert metric(port, 'smol_code_runs_total{verdict="error"}') == 1
+    assert metric(port, f'smol_code_tier{{tier="{run["isolation"]["tier"]}"}}') == 1
+    assert metric(port, 'smol_code_layer{layer="seccomp"}') == 1
+    assert metric(port, "smol_code_running") == metric(port, "smol_code_waiting") == 0
+    wait_for(lambda: metric(port, "smol_code_warm") >= 1)

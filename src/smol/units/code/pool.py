@@ -33,6 +33,7 @@ class Pool:
         self._warm: deque[Box] = deque()
         self._places = asyncio.Semaphore(settings.concurrency)
         self._waiting = 0
+        self._running = 0
         self._refill: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
@@ -41,6 +42,10 @@ class Pool:
     @property
     def isolation(self) -> Isolation:
         return self._ground.isolation
+
+    def figures(self) -> dict[str, int]:
+        """Sandboxes that are warm, runs that are on, runs that wait."""
+        return {"warm": len(self._warm), "running": self._running, "waiting": self._waiting}
 
     def check_tier(self) -> None:
         """Raises FailedPrecondition where this machine holds less than the settings ask for."""
@@ -102,9 +107,11 @@ class Pool:
                 self._waiting -= 1
         else:
             await self._places.acquire()
+        self._running += 1
         try:
             yield
         finally:
+            self._running -= 1
             self._places.release()
 
     async def take(self, kind: Kind | None = None) -> Box:

@@ -18,7 +18,7 @@ from smol.sandbox.kinds import program_kind, python_kind, with_network
 from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Job, Kind, Limits, Outcome
 from smol.sandbox.seal import network_environment
-from smol.sdk import Attachment, Context, Unit, operation
+from smol.sdk import Attachment, Context, Metric, Unit, operation
 from smol.sizes import MIB
 from smol.units.code.inputs import gather
 from smol.units.code.languages import LANGUAGES, Language
@@ -29,6 +29,7 @@ from smol.units.code.records import Check, LanguageInfo, LanguageName, Piece, Pr
 from smol.units.code.results import run_of
 from smol.units.code.sessions import Sessions
 from smol.units.code.settings import Settings, read_settings
+from smol.units.code.tally import Tally
 
 __all__ = ["Code"]
 
@@ -58,6 +59,7 @@ class Code(Unit):
         self._pool: Pool | None = None
         self._open: Sessions | None = None
         self._life: Context | None = None
+        self._tally = Tally()
 
     async def provision(self, context: Context) -> None:
         self._settings = read_settings(context.settings)
@@ -223,6 +225,7 @@ class Code(Unit):
         )
         job = Job(source=source, stdin=stdin.encode("utf-8", "replace"), files=given, keep=True)
         outcome = await self._sessions.run(session, job, limits)
+        self._tally.count(outcome.verdict)
         return run_of(outcome, self._boxes.isolation, [])
 
     @operation(destructive=True)
@@ -239,6 +242,12 @@ class Code(Unit):
     async def sessions(self) -> list[Session]:
         """List the open sessions."""
         return self._sessions.list()
+
+    @operation(read_only=True)
+    async def metrics(self) -> list[Metric]:
+        """Count sandboxes, sessions and runs, and tell what holds them."""
+        figures = {**self._boxes.figures(), "sessions": len(self._sessions.list())}
+        return self._tally.metrics(self._boxes.isolation, figures)
 
     def _life_context(self) -> Context:
         if self._life is None:
@@ -295,7 +304,11 @@ class Code(Unit):
             try:
                 async with proxied(context, box, self._settings.network) as contacts:
                     outcome = await box.run(job, limits, tell)
+                self._tally.count(outcome.verdict)
                 return outcome, contacts
+            except asyncio.CancelledError:
+                self._tally.count("cancelled")
+                raise
             finally:
                 self._boxes.discard(box)
 

@@ -1,17 +1,27 @@
-"""What is counted, in Prometheus's text format: requests here, workers and memory at the host."""
+"""What is counted, in Prometheus's text format: requests here, workers and memory at the host, and by units."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
 
 from smol.errors import SmolError
+from smol.sdk import Metric
 from smol.units.gateway.hosts import HostAccess
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_UNIT_SECONDS = 1.0
+"""A unit that takes longer to say what it counts is left out of a page."""
+_log = logging.getLogger("smol.units.gateway")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -70,6 +80,8 @@ class Metrics:
         )
         self.worker_starts = Gauge("smol_worker_starts", "Starts of a worker.", worker, registry=registry)
         self.worker_crashes = Gauge("smol_worker_crashes", "Crashes of a worker.", worker, registry=registry)
+        self._of_units = _OfUnits()
+        registry.register(self._of_units)
 
     def called(self, operation: str, seconds: float, error: SmolError | None = None) -> None:
         """A call of an operation that is there ended; labels come from the registry, never from a caller."""
@@ -97,6 +109,7 @@ class Metrics:
             for gauge, name in by_name.items():
                 gauge.labels(entry["name"]).set(entry.get(name, 0))
             self.worker_ready.labels(entry["name"]).set(entry["state"] == "ready")
+        await self._of_units.gather(host)
         return generate_latest(self._registry)
 
     async def _add_memory(self, host: HostAccess) -> None:
@@ -115,3 +128,50 @@ class Metrics:
             self.worker_reserved.labels(entry["name"]).set(entry["reserved_bytes"])
         for entry in memory["others"]:
             self.worker_reserved.labels(entry["name"]).set(entry["size_bytes"])
+
+
+class _OfUnits:
+    """What units count of themselves, as of the last time they were asked."""
+
+    def __init__(self) -> None:
+        self._families: list[Family] = []
+
+    def collect(self) -> Iterator[Family]:
+        """Called by the registry."""
+        yield from self._families
+
+    async def gather(self, host: HostAccess) -> None:
+        """Ask the units that run and have an operation `metrics`; none is started for it."""
+        running = [entry["name"] for entry in await host.units() if entry["state"] == "ready"]
+        found = await asyncio.gather(*(self._ask(host, unit) for unit in running))
+        self._families = [family for families in found for family in families]
+
+    async def _ask(self, host: HostAccess, unit: str) -> list[Family]:
+        try:
+            operations = (await host.describe(unit)).operations
+            if not any(operation.name == "metrics" for operation in operations):
+                return []
+            counted = await host.call(f"{unit}.metrics", deadline_seconds=_UNIT_SECONDS)
+            return _families(unit, msgspec.convert(counted, list[Metric]))
+        except (
+            SmolError,
+            ValueError,
+            msgspec.ValidationError,
+        ) as error:  # A unit's mistake costs its own figures, not the page.
+            _log.warning("%s.metrics is left out of /metrics: %s", unit, error)
+            return []
+
+
+def _families(unit: str, counted: list[Metric]) -> list[Family]:
+    """Raises ValueError for what Prometheus would not read."""
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for metric in counted:
+        name = f"smol_{unit}_{metric.name}"
+        if name not in families:
+            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            families[name] = kind(name, metric.help, labels=sorted(metric.labels))
+        family = families[name]
+        if sorted(metric.labels) != list(family._labelnames):
+            raise ValueError(f"{metric.name} has labels {sorted(metric.labels)} and {list(family._labelnames)}")
+        family.add_metric([value for _, value in sorted(metric.labels.items())], metric.value)
+    return list(families.values())
