@@ -26,6 +26,7 @@ __all__ = ["known_units", "unit_command"]
 RESIDENT = {
     "lifecycle": "Units and their workers: list, add, remove, start, stop and watch them.",
     "memory": "The memory budget: who holds it, why somebody was refused, what would fit.",
+    "packages": "Sets of Python packages for sandboxes: listed, made, removed.",
 }
 """Units that live in the host, and so have no manifest to be found."""
 

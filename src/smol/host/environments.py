@@ -33,7 +33,7 @@ from smol.host.installer import Progress, run
 from smol.host.locks import lock_file, locked
 from smol.host.requirements import missing, normalise
 
-__all__ = ["Environments", "check"]
+__all__ = ["STAMP", "Environments", "check", "clean_environ", "silent"]
 
 STAMP = "smol.json"
 CHECK_SECONDS = 60.0
@@ -48,7 +48,7 @@ for each in missing(sys.argv[1:]):
 """
 
 
-def _silent(line: str) -> None:
+def silent(line: str) -> None:
     """Progress that nobody follows."""
 
 
@@ -59,7 +59,7 @@ async def check(python: Path, requirements: Sequence[str]) -> None:
     """
     lines = await run(
         [str(python), "-P", "-c", CHECK, *requirements],
-        cwd=python.parent, environ=_environ(os.environ), timeout_seconds=CHECK_SECONDS, progress=_silent,
+        cwd=python.parent, environ=clean_environ(os.environ), timeout_seconds=CHECK_SECONDS, progress=silent,
     )  # fmt: skip
     unmet = [line.removeprefix("lacks ") for line in lines if line.startswith("lacks ")]
     if unmet:
@@ -84,7 +84,7 @@ class Environments:
         self._installer = installer
         self._timeout_seconds = timeout_seconds
 
-    async def ensure(self, requirements: Sequence[str], progress: Progress = _silent) -> Path:
+    async def ensure(self, requirements: Sequence[str], progress: Progress = silent) -> Path:
         """The interpreter that meets the requirements: this one, or that of an environment made for them.
 
         An environment that is there is checked and, if it no longer meets them, made again. Whoever
@@ -144,7 +144,7 @@ class Environments:
         async def step(command: Sequence[str]) -> None:
             remaining = deadline - asyncio.get_running_loop().time()
             await run(
-                command, cwd=self._directory, environ=_environ(os.environ), held=held,
+                command, cwd=self._directory, environ=clean_environ(os.environ), held=held,
                 timeout_seconds=max(remaining, 0), progress=progress,
             )  # fmt: skip
 
@@ -189,7 +189,7 @@ def _python(home: Path) -> Path:
     return home / "bin" / "python"
 
 
-def _environ(environ: Mapping[str, str]) -> dict[str, str]:
+def clean_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without what would lead a foreign interpreter to this one's packages."""
     return {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 

@@ -20,6 +20,7 @@ from smol.host.connection import Connection
 from smol.host.control.lifecycle import Lifecycle
 from smol.host.control.memory import Memory
 from smol.host.control.observation import Records
+from smol.host.control.packages import Packages
 from smol.host.diary import Diary
 from smol.host.environments import Environments
 from smol.host.golang import GoBuilds
@@ -29,6 +30,7 @@ from smol.host.loads import Loads
 from smol.host.logs import LogHandler, Logs
 from smol.host.manifest import Manifest
 from smol.host.notify import notify, watchdog_seconds
+from smol.host.packages import Packages as PackageSets
 from smol.host.plans import ResidentPlan, Workshop
 from smol.host.registry import Registry
 from smol.host.settings import HostSettings, MemorySettings, locations_of
@@ -145,6 +147,7 @@ class Host:
         )
         self._admit_resident("lifecycle", lifecycle)
         self._admit_resident("memory", Memory(self.keeper, self.loads, self.supervisor))
+        self._admit_resident("packages", Packages(PackageSets(self.locations.data / "packages")))
         self.registry.discover(self.settings.unit_directories)
         self.boot.mark("discover")
         if self.switches.problem:

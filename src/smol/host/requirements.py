@@ -18,7 +18,7 @@ from smol.errors import InvalidArgument
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-__all__ = ["missing", "normalise"]
+__all__ = ["missing", "normalise", "refuse_addresses"]
 
 
 def normalise(requirements: Iterable[str]) -> tuple[str, ...]:
@@ -33,6 +33,13 @@ def missing(requirements: Iterable[str]) -> list[str]:
     installed from that address; what lay there then is not compared. Raises `InvalidArgument`.
     """
     return [str(requirement) for requirement in _parse(requirements) if not _met(requirement, "", set())]
+
+
+def refuse_addresses(requirements: Iterable[str]) -> None:
+    """Raises `InvalidArgument` for one that names where to fetch it, or is none."""
+    for requirement in _parse(requirements):
+        if requirement.url is not None:
+            raise InvalidArgument(f"{str(requirement)!r} names an address; only packages of an index are taken")
 
 
 def _parse(requirements: Iterable[str]) -> Iterator[Requirement]:

@@ -16,7 +16,7 @@ from smol.sandbox.keeper import Keeper
 from smol.sandbox.records import Kind
 from smol.sandbox.seal import CERTIFICATES, library_folders
 
-__all__ = ["PACKAGES", "program_kind", "python_kind", "reachable_python", "with_network"]
+__all__ = ["PACKAGES", "open_to_all", "program_kind", "python_kind", "reachable_python", "with_network"]
 
 PACKAGES = ("numpy", "PIL")
 """Of the data-science profile; they come with Smol."""
@@ -78,7 +78,7 @@ def _package_folders() -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _open_to_all(path: str) -> bool:
+def open_to_all(path: str) -> bool:
     """Whether any user may go to `path`: what a sandbox needs that sees the host's files as another user."""
     here = Path(os.path.realpath(path))
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (here, *here.parents) if folder.is_dir())
@@ -89,6 +89,6 @@ def reachable_python(layers: Sequence[str]) -> str | None:
 
     Empty for the one that runs Smol; None when there is none.
     """
-    if "uid" not in layers or _open_to_all(os.path.dirname(os.__file__)):
+    if "uid" not in layers or open_to_all(os.path.dirname(os.__file__)):
         return ""
     return _SYSTEM_PYTHON if os.path.exists(_SYSTEM_PYTHON) else None

@@ -235,7 +235,7 @@ def _be_agent(plan: dict[str, Any], descriptors: list[int], folder: str, gate: i
         os.chdir(folder)
         private = "namespaces" in plan["layers"]
         temporary = "/tmp" if private else f"{folder}/.tmp"  # noqa: S108
-        os.environ.update(HOME=folder, TMPDIR=temporary)
+        os.environ.update(HOME=folder, TMPDIR=temporary, XDG_CACHE_HOME=temporary)
         if plan["network"]:
             os.environ.update(seal.network_environment())
         handed = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY), *([gate] if gate >= 0 else [])]

@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Meta
 
 from smol import tables
-from smol.errors import InvalidArgument
 from smol.sandbox.reach import Reach
 from smol.sizes import GIB, MIB, Size
 
@@ -24,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue: runs waiting, the next one is refused. most_memory, most_timeout_ms: no run may ask for more.
     disk, files: room in the sandbox, taken from its memory. sessions: open at once.
     session_idle_seconds: a session that rests longer is closed.
-    environments: names of directories of Python packages, built ahead.
+    environments: names of directories of Python packages, or of lists of packages for the host to fetch.
     network: what code may reach that asks for the network; nothing by default.
     """
 
@@ -40,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     output: Size = MIB
     sessions: Annotated[int, Meta(ge=0, le=256)] = 8
     session_idle_seconds: Annotated[float, Meta(gt=0)] = 600.0
-    environments: dict[str, Path] = {}
+    environments: dict[str, str | list[str]] = {}
     network: Reach = Reach()
 
 
@@ -48,7 +47,4 @@ def read_settings(table: Mapping[str, Any]) -> Settings:
     """Raises InvalidArgument, naming the key."""
     settings = tables.decode(dict(table), Settings, tables.Source("[units.code] in smol.toml", "", Path()))
     settings.network.check()
-    for name, path in settings.environments.items():
-        if not path.is_dir():
-            raise InvalidArgument(f"[units.code.environments] {name}: {path} is no directory of Python packages")
     return settings

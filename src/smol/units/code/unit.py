@@ -20,6 +20,7 @@ from smol.sandbox.records import Isolation, Job, Kind, Limits, Outcome
 from smol.sandbox.seal import network_environment
 from smol.sdk import Attachment, Context, Metric, Unit, operation
 from smol.sizes import MIB
+from smol.units.code.environments import EnvironmentInfo, Environments
 from smol.units.code.inputs import gather
 from smol.units.code.languages import LANGUAGES, Language
 from smol.units.code.lease import lease
@@ -59,11 +60,13 @@ class Code(Unit):
         self._pool: Pool | None = None
         self._open: Sessions | None = None
         self._life: Context | None = None
+        self._environments = Environments({})
         self._tally = Tally()
 
     async def provision(self, context: Context) -> None:
         self._settings = read_settings(context.settings)
         self._life = context
+        self._environments = Environments(self._settings.environments)
         self._pool = Pool(self._settings, await explore(self._without), self._without)
         self._open = Sessions(self._pool, self._settings.sessions, self._settings.session_idle_seconds)
         isolation = self._pool.isolation
@@ -71,9 +74,19 @@ class Code(Unit):
         self._pool.begin()
 
     async def serve(self, context: Context) -> None:
+        layers = self._boxes.isolation.layers
+        try:
+            version = (await self._boxes.keeper()).version
+        except FailedPrecondition as error:
+            self._environments.give_up(error.message)
+        else:
+            python = ".".join(str(part) for part in version)
+            as_another_user = "uid" in layers and "namespaces" not in layers
+            self._environments.begin(context, python, closed_to_others=as_another_user)
         await self._sessions.sweep_forever()
 
     async def close(self) -> None:
+        await self._environments.close()
         if self._open is not None:
             await self._open.close_all()
         if self._pool is not None:
@@ -190,6 +203,19 @@ class Code(Unit):
             for tongue in LANGUAGES.values()
             for reason in [self._obstacle(tongue)]
         ]
+
+    @operation(read_only=True)
+    async def environments(self) -> list[EnvironmentInfo]:
+        """List the environments of the settings, and whether each is ready."""
+        return self._environments.infos()
+
+    @operation(idempotent=True)
+    async def environment_make(self, environment: str) -> EnvironmentInfo:
+        """Wait until an environment is ready; one that could not be made is tried again.
+
+        environment: the name it has in [units.code.environments].
+        """
+        return await self._environments.make(self._life_context(), environment)
 
     @operation(read_only=True)
     async def isolation(self) -> Isolation:
@@ -315,16 +341,13 @@ class Code(Unit):
     async def _kind(self, tongue: Language, wanted: _Wanted) -> Kind | None:
         """The kind of sandbox; None for the one that is kept warm."""
         environment = wanted.environment
-        known = self._settings.environments
         if tongue.programs and environment:
             raise InvalidArgument(f"environments are for Python; {tongue.name} has none")
-        if environment and environment not in known:
-            names = ", ".join(sorted(known)) or "none"
-            raise InvalidArgument(f"no environment {environment!r} in [units.code.environments]; known: {names}")
         if tongue.programs:
             kind = program_kind(tongue.name, tongue.shows)
         elif environment or wanted.network:
-            kind = python_kind(await self._boxes.keeper(), known.get(environment))
+            path = self._environments.path(environment) if environment else None
+            kind = python_kind(await self._boxes.keeper(), path)
         else:
             return None
         return with_network(kind) if wanted.network else kind
