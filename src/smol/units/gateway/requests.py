@@ -117,6 +117,16 @@ class Bodies:
                 headers={"connection": "close"},
             ) from None
 
+    def hold(self, visit: Visit, count_bytes: int) -> None:
+        """So many bytes more are held for a request. Raises ResourceExhausted when all requests hold too much."""
+        self._held_bytes += count_bytes
+        visit.held_bytes += count_bytes
+        if self._held_bytes > self._most_held_bytes:
+            raise ResourceExhausted(
+                "the bodies of other requests take all the room there is: come back in a moment",
+                retry_after_ms=HELD_RETRY_MS,
+            )
+
     def release(self, visit: Visit) -> None:
         """The request has ended, and its body is let go."""
         self._held_bytes -= visit.held_bytes
@@ -129,15 +139,9 @@ class Bodies:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             part = message.get("body", b"")
-            self._held_bytes += len(part)
-            visit.held_bytes += len(part)
-            if visit.held_bytes > self._largest_bytes:
+            if len(parts) + len(part) > self._largest_bytes:
                 raise self._too_large()
-            if self._held_bytes > self._most_held_bytes:
-                raise ResourceExhausted(
-                    "the bodies of other requests take all the room there is: come back in a moment",
-                    retry_after_ms=HELD_RETRY_MS,
-                )
+            self.hold(visit, len(part))
             if not parts and not message.get("more_body"):
                 return bytes(part)
             parts += part

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from smol.types import Attachment, Json
 from smol.units.gateway.arguments import parse_form
+from smol.units.gateway.fetching import Fetcher
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.offers import offers
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
@@ -26,6 +27,7 @@ from smol.units.openai.conversation import Answer, Ask
 from smol.units.openai.files import Files
 from smol.units.openai.forwarding import CHAT, forward, serve_agent
 from smol.units.openai.model import MODEL, answer
+from smol.units.openai.pictures import fetch_pictures, has_remote
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import send_events, send_json
 from smol.units.openai.upstreams import Upstreams
@@ -46,13 +48,20 @@ class Faces:
     """Everything below `/v1/` that is not ours by name."""
 
     def __init__(
-        self, host: HostAccess, bodies: Bodies, files: Files, upstreams: Upstreams, agent: AgentSettings
+        self,
+        host: HostAccess,
+        bodies: Bodies,
+        files: Files,
+        upstreams: Upstreams,
+        agent: AgentSettings,
+        fetcher: Fetcher,
     ) -> None:
         self._host = host
         self._agent = agent
         self._bodies = bodies
         self._files = files
         self._upstreams = upstreams
+        self._fetcher = fetcher
         self._responses = responses.Responses()
 
     def routes(self) -> list[BaseRoute]:
@@ -144,6 +153,7 @@ class Faces:
     async def _chat(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = chat.read_chat(body)
         ask = chat.ask_of(request, self._pictures(visit))
+        await self._fetch(visit, ask, receive)
         work = self._work(visit, ask)
         copies = request.n or 1
         if request.stream:
@@ -178,6 +188,7 @@ class Faces:
         if request.previous_response_id:
             before = self._responses.get(request.previous_response_id, owner, "previous_response_id").turns
         ask = responses.ask_of(request, before, self._pictures(visit))
+        await self._fetch(visit, ask, receive)
         opened = responses.opening()
 
         async def work() -> Answer:
@@ -230,6 +241,7 @@ class Faces:
     async def _message(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = messages.read_message(body)
         ask = messages.ask_of(request, self._pictures(visit))
+        await self._fetch(visit, ask, receive)
         work = self._work(visit, ask)
         if request.stream:
             await send_events(
@@ -251,6 +263,12 @@ class Faces:
             return self._files.read(file_id, param)
 
         return read
+
+    async def _fetch(self, visit: Visit, ask: Ask, receive: Receive) -> None:
+        """Have the pictures that a request gives only the addresses of."""
+        if has_remote(ask):
+            visit.check_allowed("openai.fetch")
+            await while_connected(fetch_pictures(ask, self._fetcher, partial(self._bodies.hold, visit)), receive)
 
     async def _all_files(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
