@@ -24,6 +24,7 @@ from smol.units.gateway.settings import AgentSettings
 from smol.units.openai import chat, messages, responses
 from smol.units.openai.agent import Agent, asks_for_tools
 from smol.units.openai.conversation import Answer, Ask
+from smol.units.openai.embeddings import EMBEDDER, embed, read_embedding
 from smol.units.openai.files import Files
 from smol.units.openai.forwarding import CHAT, forward, serve_agent
 from smol.units.openai.model import MODEL, answer
@@ -36,6 +37,7 @@ __all__ = ["Faces"]
 
 _STARTED = int(time.time())
 _MODEL_METHODS = ["GET"]
+EMBEDDINGS = "/v1/embeddings"
 
 
 class _Named(msgspec.Struct):
@@ -70,7 +72,7 @@ class Faces:
             f"/v1/{CHAT}": self._chat,
             "/v1/completions": self._completions,
             "/v1/responses": self._respond,
-            "/v1/embeddings": self._embeddings,
+            EMBEDDINGS: self._embeddings,
             "/v1/messages": self._message,
             "/v1/messages/count_tokens": self._count_tokens,
         }
@@ -99,7 +101,8 @@ class Faces:
                 raise Refusal(415, "send application/json")
             body = await self._bodies.read(visit, receive)
             named = decode_request(body, _Named)
-            if named.model == MODEL:
+            if named.model in (MODEL, EMBEDDER):
+                _check_serves(named.model, path)
                 await smol(visit, body, receive, send)
                 return
             provider = self._upstreams.find(named.model)
@@ -130,7 +133,7 @@ class Faces:
         return Agent(decode_request(body, dict[str, Any]), offered, call, self._agent)
 
     def _no_model(self, model: str) -> Refusal:
-        known = ", ".join([MODEL, *(name for name, _ in self._upstreams.models())])
+        known = ", ".join([MODEL, EMBEDDER, *(name for name, _ in self._upstreams.models())])
         return Refusal(
             404, f"no model {model!r}; known: {known}", code="NOT_FOUND", name="model_not_found", param="model"
         )
@@ -214,13 +217,8 @@ class Faces:
         await send_json(send, self._responses.get(found, owner).value)
 
     async def _embeddings(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
-        raise Refusal(
-            404,
-            "the model 'smol' makes no embeddings, and nothing else here does: configure a provider that does",
-            code="NOT_FOUND",
-            name="model_not_found",
-            param="model",
-        )
+        request, texts = read_embedding(body)
+        await send_json(send, await while_connected(embed(request, texts, partial(self._call, visit)), receive))
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_json(send, {"object": "list", "data": self._listing()})
@@ -233,7 +231,7 @@ class Faces:
         await send_json(send, found)
 
     def _listing(self) -> list[dict[str, Json]]:
-        names = [(MODEL, "smol"), *self._upstreams.models()]
+        names = [(MODEL, "smol"), (EMBEDDER, "smol"), *self._upstreams.models()]
         return [{"id": name, "object": "model", "created": _STARTED, "owned_by": owner} for name, owner in names]
 
     # Anthropic ----------------------------------------------------------------------------------
@@ -321,6 +319,17 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._handler(scope, receive, send)
+
+
+def _check_serves(model: str, path: str) -> None:
+    """Raises Refusal 404 for one of our models where another one answers."""
+    fitting = EMBEDDER if path == EMBEDDINGS else MODEL
+    if model != fitting:
+        does = "makes no embeddings" if path == EMBEDDINGS else "makes embeddings, and nothing else"
+        raise Refusal(
+            404, f"the model {model!r} {does}: {path} takes {fitting!r}, or a provider's model",
+            code="NOT_FOUND", name="model_not_found", param="model",
+        )  # fmt: skip
 
 
 def _owner(visit: Visit) -> str:
