@@ -151,7 +151,7 @@ def say(ai: Any, text: Any, **options: Any) -> Any:
 
 
 def test_models_are_listed_and_found(ai: Any) -> None:
-    assert [model.id for model in ai.models.list()] == ["smol"]
+    assert [model.id for model in ai.models.list()] == ["smol", "smol-embed"]
     assert ai.models.retrieve("smol").owned_by == "smol"
     with pytest.raises(openai.NotFoundError) as caught:
         ai.models.retrieve("a/b")
