@@ -43,7 +43,9 @@ class Application:
         bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds)
         upstreams = Upstreams(settings.upstreams, directory / "upstreams")
         fetcher = fetcher or Fetcher(settings.fetch)
-        self._faces = Faces(host, bodies, Files(directory / "files"), upstreams, settings.agent, fetcher)
+        files = Files(directory / "files")
+        files.sweep()
+        self._faces = Faces(host, bodies, files, upstreams, settings.agent, fetcher)
         self._mcp = McpProxy(host, bodies)
         mcp = Path("/mcp", self._mcp, methods=["GET", "POST", "DELETE"])
         router = Router(

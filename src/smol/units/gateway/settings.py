@@ -112,7 +112,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     hosts: names under which browsers may reach it, besides localhost and plain addresses.
     origins: web pages of other sites that may call it, as "https://chat.example.com"; none by default.
     max_body: largest body of a request.
-    max_held: bodies of all requests together; beyond it requests are told to come back.
+    max_held: bodies of all requests together; beyond it requests are told to come back. Files sent to /v1/files
+        go to disk instead, as they come.
     body_seconds: time to send a body.
     header_seconds: time to send the headers.
     idle_seconds: a connection without a request is closed after so long.

@@ -12,14 +12,13 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from smol.types import Attachment, Json
-from smol.units.gateway.arguments import parse_form
 from smol.units.gateway.fetching import Fetcher
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.offers import offers
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
 from smol.units.gateway.paths import Path
 from smol.units.gateway.problems import Refusal
-from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
+from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, while_connected
 from smol.units.gateway.settings import AgentSettings
 from smol.units.openai import chat, messages, responses
 from smol.units.openai.agent import Agent, asks_for_tools
@@ -31,6 +30,7 @@ from smol.units.openai.model import MODEL, answer
 from smol.units.openai.pictures import fetch_pictures, has_remote
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import send_events, send_json
+from smol.units.openai.uploads import read_upload, send_file
 from smol.units.openai.upstreams import Upstreams
 
 __all__ = ["Faces"]
@@ -284,10 +284,8 @@ class Faces:
                 },
             )
             return
-        if visit.media_type != b"multipart/form-data":
-            raise Refusal(415, "send multipart/form-data with a file and its purpose")
-        attachment, purpose = _uploaded(visit, await self._bodies.read(visit, receive))
-        await send_json(send, (await self._files.add(attachment, purpose)).public())
+        kept = await read_upload(visit, receive, self._bodies, self._files)
+        await send_json(send, kept.public())
 
     async def _one_file(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
@@ -302,9 +300,7 @@ class Faces:
     async def _file_content(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
         visit.check_allowed("openai.files")
-        found = await asyncio.to_thread(self._files.read, scope["path_params"]["id"])
-        headers = {"content-security-policy": "sandbox", "content-disposition": "attachment"}
-        await send_bytes(send, 200, bytes(found.data), "application/octet-stream", headers)
+        await send_file(send, self._files, scope["path_params"]["id"])
 
 
 _Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -334,18 +330,3 @@ def _check_serves(model: str, path: str) -> None:
 
 def _owner(visit: Visit) -> str:
     return visit.key.name if visit.key is not None else ""
-
-
-def _uploaded(visit: Visit, body: bytes) -> tuple[Attachment, str]:
-    found: Attachment | None = None
-    purpose = "user_data"
-    for part in parse_form(visit.headers[b"content-type"], body):
-        if part.name == "file" and part.file is not None:
-            kind = part.headers.get("content-type", b"").decode("latin-1") or "application/octet-stream"
-            name = part.file.replace("\\", "/").rpartition("/")[2]
-            found = Attachment(bytes(part.data), kind, name or None)
-        elif part.name == "purpose":
-            purpose = part.data.decode("utf-8", "replace")[:64]
-    if found is None:
-        raise Refusal(400, "the form has no file named 'file'", param="file")
-    return found, purpose
