@@ -128,9 +128,9 @@ FORM_START = b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.b
 FORM_END = b"\r\n--X--\r\n"
 
 
-def begin_upload(connection: socket.socket, length: int) -> None:
-    head = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
-    connection.sendall(head + b"Content-Length: %d\r\n\r\n" % length + FORM_START)
+def begin_upload(connection: socket.socket, length: int, path: str = "/v1/files") -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+    connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % length + FORM_START)
 
 
 def test_large_files_are_not_held_in_memory(serve: Any, crowd: Any) -> None:
@@ -152,6 +152,23 @@ def test_large_files_are_not_held_in_memory(serve: Any, crowd: Any) -> None:
         for connection in uploads:
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
         assert most - before < 24 * MIB
+
+
+def test_a_large_form_is_held_once_and_not_after_its_call_has_failed(serve: Any, crowd: Any) -> None:
+    times = 30
+    with serve() as host:
+        port = port_of(host)
+        (connection,) = crowd(port, 1)
+        before = gateway_bytes(host)
+        length = len(FORM_START) + times * MIB + len(FORM_END)
+        begin_upload(connection, length, "/v1/units/math/evaluate")
+        for _ in range(times):
+            connection.sendall(b"x" * MIB)
+        wait_for(lambda: gateway_bytes(host) - before > (times - 2) * MIB)
+        assert gateway_bytes(host) - before < (times + 16) * MIB
+        connection.sendall(FORM_END)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        wait_for(lambda: gateway_bytes(host) - before < 16 * MIB)
 
 
 def test_a_killed_gateway_leaves_nothing_of_what_was_on_its_way(serve: Any, crowd: Any, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from smol.client.arguments import takes_attachment
 from smol.protocol.messages import OperationDescription
 from smol.protocol.payload import PLACEHOLDER, restore
 from smol.types import Attachment, Json
-from smol.units.gateway.forms import parse_form
+from smol.units.gateway.forms import Part, read_form
 from smol.units.gateway.problems import Refusal
-from smol.units.gateway.requests import Visit, decode_json
+from smol.units.gateway.requests import Bodies, Receive, Visit, decode_json
 
 __all__ = [
     "as_text_schema",
@@ -35,11 +35,14 @@ _ACCEPTED = {"accept-post": "application/json, multipart/form-data"}
 _DATA_URI = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)?(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.IGNORECASE)
 
 
-def read_arguments(visit: Visit, body: bytes, operation: OperationDescription) -> dict[str, Any]:
+async def read_arguments(
+    visit: Visit, receive: Receive, bodies: Bodies, operation: OperationDescription
+) -> dict[str, Any]:
     """The arguments in a body. Raises Refusal 415 for another type, 400 for what can't be read."""
     kind = visit.media_type
     if kind == b"multipart/form-data":
-        return _from_form(visit.headers[b"content-type"], body, operation)
+        return _from_form(await read_form(visit, receive, bodies), operation)
+    body = await bodies.read(visit, receive)
     if kind not in (b"application/json", b"") or (not kind and body):
         raise Refusal(
             415,
@@ -123,15 +126,15 @@ def data_uri(attachment: Attachment) -> str:
     return f"data:{attachment.media_type};base64,{base64.b64encode(attachment.data).decode()}"
 
 
-def _from_form(content_type: bytes, body: bytes, operation: OperationDescription) -> dict[str, Any]:
+def _from_form(parts: list[Part], operation: OperationDescription) -> dict[str, Any]:
     """Files by the names of parameters; other fields as JSON or, where text is wanted, as they stand."""
     properties: Mapping[str, Json] = operation.input.get("properties", {})
     arguments: dict[str, Any] = {}
     files: list[Attachment] = []
     named: list[tuple[str, Attachment]] = []
-    for part in parse_form(content_type, body):
+    for part in parts:
         if part.file is not None:
-            attachment = Attachment(bytes(part.data), part.media_type, part.file or None)
+            attachment = Attachment(part.data, part.media_type, part.file or None)
             files.append(attachment)
             named.append((part.name, attachment))
         elif part.name == ARGUMENTS_PART and ARGUMENTS_PART not in properties:

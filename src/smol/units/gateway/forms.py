@@ -1,14 +1,17 @@
-"""Forms (`multipart/form-data`), read whole or piece by piece."""
+"""Forms (`multipart/form-data`), read piece by piece."""
 
 from __future__ import annotations
+
+import contextlib
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from smol.units.gateway.problems import Refusal
+from smol.units.gateway.requests import Bodies, Receive, Visit
 
-__all__ = ["MOST_PARTS", "FormReader", "Part", "parse_form"]
+__all__ = ["MOST_PARTS", "FormReader", "Part", "read_form"]
 
 MOST_PARTS = 512
 
@@ -27,6 +30,15 @@ class Part:
         """As the client says."""
         return self.headers.get("content-type", b"").decode("latin-1") or "application/octet-stream"
 
+    def read_headers(self) -> None:
+        """What they say of the part. Raises Refusal 400 for a part without a name."""
+        options = parse_options_header(self.headers.get("content-disposition", b""))[1]
+        if b"name" not in options:
+            raise Refusal(400, "a part of the form has no name")
+        self.name = options[b"name"].decode("utf-8", "replace")
+        if b"filename" in options:
+            self.file = options[b"filename"].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
+
 
 class FormReader:
     """Takes a form in pieces of any size. Headers of parts are bounded by the library beneath.
@@ -39,19 +51,31 @@ class FormReader:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise Refusal(400, "the form has no boundary in its content-type")
-        self.parts: list[Part] = []
-        self._field, self._value = bytearray(), bytearray()
-        self._ended = False
+        # Functions that know the parts and not the reader: so a form left half way is no cycle, and goes at once.
+        self.parts = parts = list[Part]()
+        self._ended = ended = list[bool]()
+        field, value = bytearray(), bytearray()
+
+        def begin() -> None:
+            if len(parts) >= MOST_PARTS:
+                raise Refusal(400, f"the form has more than {MOST_PARTS} parts")
+            parts.append(Part())
+
+        def end_header() -> None:
+            parts[-1].headers[field.decode("latin-1").lower()] = bytes(value)
+            field.clear()
+            value.clear()
+
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin,
-                "on_part_data": lambda data, start, stop: self.parts[-1].data.extend(data[start:stop]),
-                "on_header_field": lambda data, start, stop: self._field.extend(data[start:stop]),
-                "on_header_value": lambda data, start, stop: self._value.extend(data[start:stop]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_end": self._end,
+                "on_part_begin": begin,
+                "on_part_data": lambda data, start, stop: parts[-1].data.extend(data[start:stop]),
+                "on_header_field": lambda data, start, stop: field.extend(data[start:stop]),
+                "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
+                "on_header_end": end_header,
+                "on_headers_finished": lambda: parts[-1].read_headers(),
+                "on_end": lambda: ended.append(True),
             },
         )
 
@@ -62,41 +86,22 @@ class FormReader:
         except FormParserError as error:
             raise Refusal(400, f"the form is broken: {error}") from None
 
-    def finish(self) -> None:
-        """There are no more pieces. Raises Refusal 400 when there should be."""
+    def finish(self) -> list[Part]:
+        """There are no more pieces: all parts. Raises Refusal 400 when there should be more."""
         try:
             self._parser.finalize()
         except FormParserError as error:
             raise Refusal(400, f"the form is broken: {error}") from None
         if not self._ended:
             raise Refusal(400, "the form ends before its last boundary")
-
-    def _begin(self) -> None:
-        if len(self.parts) >= MOST_PARTS:
-            raise Refusal(400, f"the form has more than {MOST_PARTS} parts")
-        self.parts.append(Part())
-
-    def _end_header(self) -> None:
-        self.parts[-1].headers[self._field.decode("latin-1").lower()] = bytes(self._value)
-        self._field.clear()
-        self._value.clear()
-
-    def _end_headers(self) -> None:
-        part = self.parts[-1]
-        options = parse_options_header(part.headers.get("content-disposition", b""))[1]
-        if b"name" not in options:
-            raise Refusal(400, "a part of the form has no name")
-        part.name = options[b"name"].decode("utf-8", "replace")
-        if b"filename" in options:
-            part.file = options[b"filename"].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
-
-    def _end(self) -> None:
-        self._ended = True
+        return self.parts
 
 
-def parse_form(content_type: bytes, body: bytes) -> list[Part]:
-    """The parts of a whole form. Raises Refusal 400."""
-    reader = FormReader(content_type)
-    reader.feed(body)
-    reader.finish()
-    return reader.parts
+async def read_form(visit: Visit, receive: Receive, bodies: Bodies) -> list[Part]:
+    """The parts of a form, each held once. Raises Refusal, 400 for what is no form."""
+    reader = FormReader(visit.headers[b"content-type"])
+    async with contextlib.aclosing(bodies.pieces(visit, receive)) as pieces:
+        async for piece in pieces:
+            bodies.hold(visit, len(piece))
+            reader.feed(piece)
+    return reader.finish()

@@ -29,11 +29,11 @@ async def read_upload(visit: Visit, receive: Receive, bodies: Bodies, files: Fil
             for part in reader.parts[done:]:
                 await _take(part, upload)
             done = max(0, len(reader.parts) - 1)
-        reader.finish()
-        sent = [part for part in reader.parts if _is_the_file(part)]
+        parts = reader.finish()
+        sent = [part for part in parts if _is_the_file(part)]
         if len(sent) != 1:
             raise Refusal(400, f"the form has {len(sent)} files named 'file', and must have one", param="file")
-        purpose = next((part for part in reader.parts if part.name == "purpose"), None)
+        purpose = next((part for part in parts if part.name == "purpose"), None)
         named = purpose.data.decode("utf-8", "replace")[:64] if purpose is not None else "user_data"
         return await files.keep(upload, sent[0].file or "", sent[0].media_type, named)
 
