@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import calls, footprint, golang, linalg, memory, serving, vision
+from benchmarks import calls, embedding, footprint, golang, linalg, memory, serving, vision
 from benchmarks.report import Figure, keep, show
 from benchmarks.serving import comparison
 
@@ -14,6 +14,7 @@ GROUPS: Mapping[str, tuple[str, Callable[[], list[Figure]]]] = {
     "calls": ("Round trips of a small call, beside one hop of grpc.aio", calls.measure),
     "memory": ("The governor: what it costs, and what it keeps from whom", memory.measure),
     "linalg": ("Linear algebra: numpy over PyTorch, both on the CPU", linalg.measure),
+    "embedding": ("Texts found by a sentence of theirs, beside BM25 and bare words", embedding.measure),
     "golang": ("Go beside Python, through one host", golang.measure),
     "serving": ("HTTP, beside a bare echo of JSON", serving.measure),
     "peers": ("One classifier behind Smol and behind other servers", comparison.compare),

@@ -24,6 +24,14 @@ test("models are listed and found", async () => {
     error instanceof OpenAI.NotFoundError && error.code === "model_not_found" && Boolean(error.requestID));
 });
 
+test("embeddings are unpacked, and near where spelling is", async () => {
+  const input = ["resize a photo", "resizing photos", "boil an egg"];
+  const [a, b, c] = (await ai.embeddings.create({ model: "smol-embed", input })).data.map((each) => each.embedding);
+  const dot = (x, y) => x.reduce((sum, each, at) => sum + each * y[at], 0);
+  assert.equal(a.length, 512);
+  assert.ok(dot(a, b) > dot(a, c) + 0.1);
+});
+
 test("a question is answered", async () => {
   const answer = await say("6*7");
   assert.match(answer.choices[0].message.content, /42/);

@@ -14,4 +14,4 @@ def test_the_sdk_for_node_works(url: str) -> None:
     script = shutil.copy(Path(__file__).with_name("openai_node.mjs"), folder)
     done = run([folder / NODE, "--test", "--test-reporter=tap", script], 300, folder, {"SMOL_URL": url})
     assert done.returncode == 0, done.stdout
-    assert "# pass 12\n" in done.stdout, done.stdout
+    assert "# pass 13\n" in done.stdout, done.stdout

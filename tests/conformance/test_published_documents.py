@@ -185,6 +185,11 @@ def test_completions_of_the_older_kind_fit(url: str, openai_document: Document) 
     openai_document.check(ask(f"{url}/v1/completions", body), "post", "/completions")
 
 
+def test_embeddings_fit(url: str, openai_document: Document) -> None:
+    body = {"model": "smol-embed", "input": ["one", "two"], "encoding_format": "float"}
+    openai_document.check(ask(f"{url}/v1/embeddings", body), "post", "/embeddings")
+
+
 def test_models_fit(url: str, openai_document: Document) -> None:
     openai_document.check(json.loads(send(f"{url}/v1/models", "GET")[1]), "get", "/models")
     openai_document.check(json.loads(send(f"{url}/v1/models/smol", "GET")[1]), "get", "/models/{model}")

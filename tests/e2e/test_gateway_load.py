@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +122,69 @@ def test_uploads_that_trickle_hold_no_more_than_they_may(serve: Any, crowd: Any)
         assert refused > 20
         assert most - before < (8 + 24) * MIB
         wait_for(lambda: evaluate(port) == 200)
+
+
+FORM_START = b'--X\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+FORM_END = b"\r\n--X--\r\n"
+
+
+def begin_upload(connection: socket.socket, length: int, path: str = "/v1/files") -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=X\r\n"
+    connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % length + FORM_START)
+
+
+def test_large_files_are_not_held_in_memory(serve: Any, crowd: Any) -> None:
+    """Eight clients with 31 MiB each, in turns of a mebibyte."""
+    piece, times = b"x" * MIB, 31
+    with serve() as host:
+        port = port_of(host)
+        uploads = crowd(port, 8)
+        before = gateway_bytes(host)
+        for connection in uploads:
+            begin_upload(connection, len(FORM_START) + times * MIB + len(FORM_END))
+        most = 0
+        for _ in range(times):
+            for connection in uploads:
+                connection.sendall(piece)
+            most = max(most, gateway_bytes(host))
+        for connection in uploads:
+            connection.sendall(FORM_END)
+        for connection in uploads:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        assert most - before < 24 * MIB
+
+
+def test_a_large_form_is_held_once_and_not_after_its_call_has_failed(serve: Any, crowd: Any) -> None:
+    times = 30
+    with serve() as host:
+        port = port_of(host)
+        (connection,) = crowd(port, 1)
+        before = gateway_bytes(host)
+        length = len(FORM_START) + times * MIB + len(FORM_END)
+        begin_upload(connection, length, "/v1/units/math/evaluate")
+        for _ in range(times):
+            connection.sendall(b"x" * MIB)
+        wait_for(lambda: gateway_bytes(host) - before > (times - 2) * MIB)
+        assert gateway_bytes(host) - before < (times + 16) * MIB
+        connection.sendall(FORM_END)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        wait_for(lambda: gateway_bytes(host) - before < 16 * MIB)
+
+
+def test_a_killed_gateway_leaves_nothing_of_what_was_on_its_way(serve: Any, crowd: Any, tmp_path: Path) -> None:
+    with serve() as host:
+        (connection,) = crowd(port_of(host), 1)
+        begin_upload(connection, 30 * MIB)
+        connection.sendall(b"x" * MIB)
+
+        def left() -> list[Path]:
+            return list(tmp_path.glob("**/files/*.part"))
+
+        wait_for(lambda: bool(left()))
+        with smol.connect(host.socket) as client:
+            gateway = next(entry["pid"] for entry in client.lifecycle.processes() if entry["name"] == "gateway")
+        os.kill(gateway, signal.SIGKILL)
+        wait_for(lambda: not left())
 
 
 def begin(connection: socket.socket, operation: str, arguments: dict[str, Any]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import mul
 from typing import Any
 
 import pytest
@@ -149,7 +151,7 @@ def say(ai: Any, text: Any, **options: Any) -> Any:
 
 
 def test_models_are_listed_and_found(ai: Any) -> None:
-    assert [model.id for model in ai.models.list()] == ["smol"]
+    assert [model.id for model in ai.models.list()] == ["smol", "smol-embed"]
     assert ai.models.retrieve("smol").owned_by == "smol"
     with pytest.raises(openai.NotFoundError) as caught:
         ai.models.retrieve("a/b")
@@ -291,8 +293,21 @@ def test_an_unknown_model_and_a_long_conversation_have_their_codes(ai: Any) -> N
     with pytest.raises(openai.BadRequestError) as long:
         say(ai, "word " * 40_000)
     assert long.value.code == "context_length_exceeded"
-    with pytest.raises(openai.NotFoundError, match="embeddings"):
+    with pytest.raises(openai.NotFoundError, match="smol-embed"):
         ai.embeddings.create(model="smol", input="x")
+
+
+def test_embeddings_are_the_same_in_both_formats(ai: Any) -> None:
+    texts = ["resize a photo", "resizing photos", "boil an egg"]
+    plain = ai.embeddings.create(model="smol-embed", input=texts, encoding_format="float")
+    assert plain.usage.total_tokens == 8
+    # By itself the client asks for base64, and unpacks it; then it can't be strict.
+    lenient = openai.OpenAI(base_url=ai.base_url, api_key=ai.api_key)
+    packed = lenient.embeddings.create(model="smol-embed", input=texts)
+    vectors = [each.embedding for each in plain.data]
+    assert [each.embedding for each in packed.data] == vectors
+    first, second, other = vectors
+    assert math.fsum(map(mul, first, second)) > math.fsum(map(mul, first, other)) + 0.1
 
 
 def test_completions_of_the_older_kind(ai: Any, url: str) -> None:
@@ -402,7 +417,7 @@ def test_a_provider_answers_for_its_models(start: Any, provider: Any, tmp_path: 
                     model=model, messages=[{"role": "user", "content": "hi"}], **options
                 )
 
-            assert [model.id for model in ai.models.list()] == ["smol", "named", "wrong", "gone"]
+            assert [model.id for model in ai.models.list()] == ["smol", "smol-embed", "named", "wrong", "gone"]
             assert ask("far-busy").choices[0].message.content == "from afar"
             assert handler.asked == 2
             with pytest.raises(openai.BadRequestError) as picky:

@@ -3,8 +3,7 @@
 The sandbox's network namespace is empty but for its loopback. On it listens a socket that was made inside and
 handed out, so whoever is connected here is the code of that one run. Covers CONNECT and plain HTTP, one request a
 connection.
-A name is resolved once and the very address that was checked is connected to, so a name that changes its mind
-gains nothing. What goes through a tunnel is not looked at.
+What goes through a tunnel is not looked at.
 """
 
 from __future__ import annotations
@@ -13,29 +12,23 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import msgspec
 
-from smol.sandbox.reach import Reach, plain_host
+from smol.sandbox.addresses import Resolve, admitted_addresses, look_up
+from smol.sandbox.reach import Reach, read_authority
 
-__all__ = ["Contact", "Proxy", "Resolve"]
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a host. Raises OSError."""
+__all__ = ["Contact", "Proxy"]
 
 _HEAD_BYTES = 32 << 10
 _HEAD_SECONDS = 10.0
 _LINGER_SECONDS = 1.0
 _PIECE_BYTES = 32 << 10
 _AT_ONCE = 8
-_TRIES = 4
 _CONTACTS = 100
 _REQUEST = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]{1,16384}) HTTP/1\.[01]")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[^:\[\]/?#@]{1,253})(?::([0-9]{1,5}))?")
 _OWN_HEADERS = {b"host", b"connection", b"keep-alive", b"upgrade", b"te", b"trailer"}
 _REASONS = {
     400: "Bad Request",
@@ -44,9 +37,6 @@ _REASONS = {
     502: "Bad Gateway",
     504: "Gateway Timeout",
 }
-
-# Names are resolved by threads of their own: a slow name server must not hold up other work of this process.
-_resolvers = ThreadPoolExecutor(4, thread_name_prefix="resolver")
 
 
 class Contact(msgspec.Struct, kw_only=True, eq=False):
@@ -66,16 +56,10 @@ class _Refused(Exception):
         self.status = status
 
 
-async def _look_up(host: str, port: int) -> list[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(_resolvers, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class Proxy:
     """Serves the connections of one run while it is entered. contacts: the first hundred that were asked for."""
 
-    def __init__(self, reach: Reach, listener: socket.socket, resolve: Resolve = _look_up) -> None:
+    def __init__(self, reach: Reach, listener: socket.socket, resolve: Resolve = look_up) -> None:
         self.contacts: list[Contact] = []
         self._reach = reach
         self._listener = listener
@@ -190,36 +174,19 @@ class Proxy:
         """Connect to the first admitted address that answers. Raises _Refused."""
         try:
             async with asyncio.timeout(self._reach.connect_seconds):
-                addresses = await self._resolve(contact.host, contact.port)
-                admitted = [address for address in addresses if self._admits(address, contact.port)]
+                admitted = await admitted_addresses(self._reach, contact.host, contact.port, self._resolve)
                 if not admitted:
                     raise _Refused(403, f"host {contact.host} has no public address")
-                for address in admitted[:_TRIES]:
+                for address in admitted:
                     with contextlib.suppress(OSError):
                         connection = await asyncio.open_connection(address, contact.port, limit=_PIECE_BYTES)
                         contact.address = address
                         return connection
         except TimeoutError:
             raise _Refused(504, f"host {contact.host} did not answer in time") from None
-        except (OSError, UnicodeError) as error:
+        except OSError as error:
             raise _Refused(502, f"host {contact.host} can't be resolved: {error}") from None
         raise _Refused(502, f"host {contact.host} refuses connections")
-
-    def _admits(self, address: str, port: int) -> bool:
-        return self._reach.admits(address, port) and (
-            (address, port) in self._reach.private or not _is_own(address)
-        )
-
-
-def _is_own(address: str) -> bool:
-    """Whether a public address is this machine's own: it would be reached from where it is. Sends nothing."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((address, 9))
-        except OSError:
-            return False  # There is no way to it at all: connecting will fail.
-        return bool(probe.getsockname()[0] == address)
 
 
 def _understood(head: bytes, contact: Contact) -> tuple[bool, bytes]:
@@ -234,11 +201,10 @@ def _understood(head: bytes, contact: Contact) -> tuple[bool, bytes]:
     if not tunnel and scheme.lower() != "http":
         raise _Refused(400, "ask for http://host/path, or for a tunnel by CONNECT")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    found = _AUTHORITY.fullmatch(authority)
-    host = plain_host(found[1]) if found else None
-    if found is None or host is None or (tunnel and not found[2]):
+    found = read_authority(authority)
+    if found is None or (tunnel and found[1] is None):
         raise _Refused(400, f"{authority[:100]!r} names no host")
-    contact.host, contact.port = host, int(found[2] or 80)
+    contact.host, contact.port = found[0], found[1] or 80
     if tunnel:
         return True, b""
     path = rest[len(authority) :].partition("#")[0]

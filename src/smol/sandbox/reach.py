@@ -1,6 +1,6 @@
-"""Which hosts sandboxed code may reach, as data: names, ports and amounts, and which addresses are never reached.
+"""Which hosts may be reached for somebody else, as data: names, ports, amounts; and addresses that never are.
 
-Covers the decision. Resolving, connecting and counting are `proxy`'s.
+Covers the decision. Resolving is `addresses`'; connecting and counting are `proxy`'s, for sandboxed code.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from smol.errors import InvalidArgument
 from smol.sizes import MIB, Size
 from smol.tables import INTERNAL
 
-__all__ = ["Reach", "is_public", "plain_host"]
+__all__ = ["Reach", "is_public", "plain_host", "read_authority"]
 
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*\.?")
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[^:\[\]/?#@]{1,253})(?::([0-9]{1,5}))?")
 _PLATFORM = (ipaddress.ip_address("168.63.129.16"),)
 """Public by number, but served by the platform under a virtual machine: Azure's agent."""
 _GLOBAL_6 = ipaddress.ip_network("2000::/3")
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What code that asks for the network may reach. No hosts: there is no network.
+    """What may be reached. No hosts: there is no network.
 
     hosts: names; `*.example.org` for every name below one, `*` for every public host. ports: of those hosts.
     most_bytes: in both directions together; connections: of one run. connect_seconds: to resolve and connect.
@@ -40,12 +41,12 @@ class Reach(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     connect_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
     private: Annotated[tuple[tuple[str, int], ...], INTERNAL] = ()
 
-    def check(self) -> None:
-        """Raises InvalidArgument for a host that is no name."""
+    def check(self, table: str) -> None:
+        """Raises InvalidArgument for a host that is no name. table: of smol.toml, which names it."""
         for host in self.hosts:
             if host != "*" and plain_host(host.removeprefix("*.")) is None:
                 raise InvalidArgument(
-                    f"[units.code.network] hosts: {host!r} is no host; write 'example.org', '*.example.org' or '*'"
+                    f"[{table}] hosts: {host!r} is no host; write 'example.org', '*.example.org' or '*'"
                 )
 
     def objection(self, host: str, port: int) -> str:
@@ -73,6 +74,13 @@ def plain_host(text: str) -> str | None:
             return None
     name = text.lower()
     return name.rstrip(".") if len(name) <= 253 and _NAME.fullmatch(name) else None
+
+
+def read_authority(text: str) -> tuple[str, int | None] | None:
+    """The host, plain, and the port if there is one, of `example.org:80`; None where there is more, or none."""
+    found = _AUTHORITY.fullmatch(text)
+    host = plain_host(found[1]) if found else None
+    return None if found is None or host is None else (host, int(found[2]) if found[2] else None)
 
 
 def is_public(address: str) -> bool:

@@ -90,6 +90,8 @@ class Caller:
             self._timers.pop(call_id).cancel()
             self._waiting.pop(call_id, None)
             self._progress.pop(call_id, None)
+            # Its error knows this frame: together they would keep the arguments until a collection.
+            del future
 
     def stream(
         self,

@@ -54,4 +54,4 @@ def test_a_private_address_is_admitted_only_with_its_port() -> None:
 @pytest.mark.parametrize("host", ["http://example.org", "*.", "a b", "*.*.org", "example.org:443", ""])
 def test_what_is_no_host_is_refused_by_name(host: str) -> None:
     with pytest.raises(InvalidArgument, match=r"\[units\.code\.network\] hosts"):
-        Reach(hosts=(host,)).check()
+        Reach(hosts=(host,)).check("units.code.network")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import math
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -33,6 +36,13 @@ def raw(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
+@pytest.fixture
+def collected_by_hand() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
 async def test_a_call_gets_its_result_with_attachments(join: Join) -> None:
     async with join() as (host, peer, host_end, _):
         value, headers, body = encode_payload({"image": Attachment(b"png", "image/png")})
@@ -51,6 +61,24 @@ async def test_an_error_is_raised_as_its_class(join: Join) -> None:
         with pytest.raises(NotFound, match=r"no a\.b") as caught:
             await peer.caller.call("a.b", {}, deadline_seconds=1)
         assert caught.value.details == {"known": ["a"]}
+
+
+async def test_a_call_that_failed_lets_go_of_its_arguments_without_a_collection(
+    join: Join, collected_by_hand: None
+) -> None:
+    class Large(bytearray):
+        """Bytes that tell when they go."""
+
+    data = Large(b"large")
+    gone = weakref.ref(data)
+    async with join() as (host, peer, _, _):
+        host.on_call = lambda channel, call: channel.send(error_message(call.id, NotFound("no a.b")))
+        with contextlib.suppress(NotFound):
+            await peer.caller.call("a.b", {"x": Attachment(data)}, deadline_seconds=1)
+        host.bodies.clear()
+        del data
+        await asyncio.sleep(0)
+        assert gone() is None
 
 
 async def test_calls_in_flight_are_answered_in_any_order(join: Join, settled: Settle) -> None:

@@ -46,5 +46,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def read_settings(table: Mapping[str, Any]) -> Settings:
     """Raises InvalidArgument, naming the key."""
     settings = tables.decode(dict(table), Settings, tables.Source("[units.code] in smol.toml", "", Path()))
-    settings.network.check()
+    settings.network.check("units.code.network")
     return settings

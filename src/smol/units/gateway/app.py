@@ -9,6 +9,7 @@ import msgspec
 from starlette.routing import BaseRoute, Router
 
 from smol.units.gateway.door import Door
+from smol.units.gateway.fetching import Fetcher
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.keys import KeyFile
 from smol.units.gateway.metrics import CONTENT_TYPE, Metrics
@@ -28,15 +29,23 @@ __all__ = ["Application"]
 
 
 class Application:
-    """All faces behind one door. directory: where they keep files."""
+    """All faces behind one door. directory: where they keep files. fetcher: instead of the network, for tests."""
 
     def __init__(
-        self, settings: GatewaySettings, host: HostAccess, keys: KeyFile, directory: pathlib.Path
+        self,
+        settings: GatewaySettings,
+        host: HostAccess,
+        keys: KeyFile,
+        directory: pathlib.Path,
+        fetcher: Fetcher | None = None,
     ) -> None:
         metrics = Metrics()
         bodies = Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds)
         upstreams = Upstreams(settings.upstreams, directory / "upstreams")
-        self._faces = Faces(host, bodies, Files(directory / "files"), upstreams, settings.agent)
+        fetcher = fetcher or Fetcher(settings.fetch)
+        files = Files(directory / "files")
+        files.sweep()
+        self._faces = Faces(host, bodies, files, upstreams, settings.agent, fetcher)
         self._mcp = McpProxy(host, bodies)
         mcp = Path("/mcp", self._mcp, methods=["GET", "POST", "DELETE"])
         router = Router(

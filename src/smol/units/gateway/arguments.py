@@ -12,38 +12,37 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
 
 from smol.client.arguments import takes_attachment
 from smol.protocol.messages import OperationDescription
 from smol.protocol.payload import PLACEHOLDER, restore
 from smol.types import Attachment, Json
+from smol.units.gateway.forms import Part, read_form
 from smol.units.gateway.problems import Refusal
-from smol.units.gateway.requests import Visit, decode_json
+from smol.units.gateway.requests import Bodies, Receive, Visit, decode_json
 
 __all__ = [
     "as_text_schema",
     "data_uri",
     "from_data_uri",
     "holds_attachment",
-    "parse_form",
     "read_arguments",
     "with_attachments",
 ]
 
 ARGUMENTS_PART = "arguments"
-MOST_PARTS = 512
 _ACCEPTED = {"accept-post": "application/json, multipart/form-data"}
 _DATA_URI = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)?(?:;[a-z0-9-]+=[^;,]*)*;base64,", re.IGNORECASE)
 
 
-def read_arguments(visit: Visit, body: bytes, operation: OperationDescription) -> dict[str, Any]:
+async def read_arguments(
+    visit: Visit, receive: Receive, bodies: Bodies, operation: OperationDescription
+) -> dict[str, Any]:
     """The arguments in a body. Raises Refusal 415 for another type, 400 for what can't be read."""
     kind = visit.media_type
     if kind == b"multipart/form-data":
-        return _from_form(visit.headers[b"content-type"], body, operation)
+        return _from_form(await read_form(visit, receive, bodies), operation)
+    body = await bodies.read(visit, receive)
     if kind not in (b"application/json", b"") or (not kind and body):
         raise Refusal(
             415,
@@ -127,26 +126,15 @@ def data_uri(attachment: Attachment) -> str:
     return f"data:{attachment.media_type};base64,{base64.b64encode(attachment.data).decode()}"
 
 
-class _Part:
-    def __init__(self) -> None:
-        self.headers: dict[str, bytes] = {}
-        self.data = bytearray()
-        self.name = ""
-        self.file: str | None = None
-
-
-def _from_form(content_type: bytes, body: bytes, operation: OperationDescription) -> dict[str, Any]:
+def _from_form(parts: list[Part], operation: OperationDescription) -> dict[str, Any]:
     """Files by the names of parameters; other fields as JSON or, where text is wanted, as they stand."""
     properties: Mapping[str, Json] = operation.input.get("properties", {})
     arguments: dict[str, Any] = {}
     files: list[Attachment] = []
     named: list[tuple[str, Attachment]] = []
-    for part in parse_form(content_type, body):
+    for part in parts:
         if part.file is not None:
-            kind = part.headers.get("content-type", b"").decode("latin-1") or "application/octet-stream"
-            attachment = Attachment(
-                bytes(part.data), kind, part.file.replace("\\", "/").rpartition("/")[2] or None
-            )
+            attachment = Attachment(part.data, part.media_type, part.file or None)
             files.append(attachment)
             named.append((part.name, attachment))
         elif part.name == ARGUMENTS_PART and ARGUMENTS_PART not in properties:
@@ -223,57 +211,3 @@ def _kind(value: Any) -> str:
         list: "a list",
     }
     return names.get(type(value), "an object")
-
-
-def parse_form(content_type: bytes, body: bytes) -> list[_Part]:
-    """The parts of a form. Raises Refusal 400."""
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
-    if not boundary:
-        raise Refusal(400, "the form has no boundary in its content-type")
-    parts: list[_Part] = []
-    field, value = bytearray(), bytearray()
-
-    def begin() -> None:
-        if len(parts) >= MOST_PARTS:
-            raise Refusal(400, f"the form has more than {MOST_PARTS} parts")
-        parts.append(_Part())
-
-    def end_header() -> None:
-        parts[-1].headers[field.decode("latin-1").lower()] = bytes(value)
-        field.clear()
-        value.clear()
-
-    def end_headers() -> None:
-        options = parse_options_header(parts[-1].headers.get("content-disposition", b""))[1]
-        if b"name" not in options:
-            raise Refusal(400, "a part of the form has no name")
-        parts[-1].name = options[b"name"].decode("utf-8", "replace")
-        if b"filename" in options:
-            parts[-1].file = options[b"filename"].decode("utf-8", "replace")
-
-    ended = False
-
-    def end() -> None:
-        nonlocal ended
-        ended = True
-
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin,
-            "on_part_data": lambda data, start, stop: parts[-1].data.extend(data[start:stop]),
-            "on_header_field": lambda data, start, stop: field.extend(data[start:stop]),
-            "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
-            "on_header_end": end_header,
-            "on_headers_finished": end_headers,
-            "on_end": end,
-        },
-    )
-    try:
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise Refusal(400, f"the form is broken: {error}") from None
-    if not ended:
-        raise Refusal(400, "the form ends before its last boundary")
-    return parts

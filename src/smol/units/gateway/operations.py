@@ -55,7 +55,7 @@ class Operations:
         check_here_only(full)
         operation = await self._host.operation(unit, name)
         deadline_seconds = visit.deadline_seconds()
-        arguments = read_arguments(visit, await self._bodies.read(visit, receive), operation)
+        arguments = await read_arguments(visit, receive, self._bodies, operation)
         if full in PROGRAMS:
             known = [
                 f"{found.name}.{each.name}"
@@ -76,6 +76,9 @@ class Operations:
             raise
         finally:
             self._metrics.called(full, time.perf_counter() - started, failure)
+            failure = (
+                None  # Else it would keep this frame, which it knows, and all that was sent, until a collection.
+            )
 
     async def _answer(self, asked: _Asked, receive: Receive, send: Send) -> None:
         visit = asked.visit

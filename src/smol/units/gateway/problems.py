@@ -55,6 +55,7 @@ _TITLES = {
     502: "Bad gateway",
     503: "Unavailable",
     504: "Deadline exceeded",
+    507: "No room left",
 }
 _OPENAI_TYPES = {
     401: "authentication_error",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping, MutableMapping
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -103,46 +104,55 @@ class Bodies:
 
     async def read(self, visit: Visit, receive: Receive) -> bytes:
         """The whole body. Raises Refusal 413 without reading more, 408 when it comes too slowly."""
+        held = []
+        async with contextlib.aclosing(self.pieces(visit, receive)) as pieces:
+            async for piece in pieces:
+                self.hold(visit, len(piece))
+                held.append(piece)
+        return b"".join(held)
+
+    async def pieces(self, visit: Visit, receive: Receive) -> AsyncGenerator[bytes]:
+        """The body as it comes, none of it held. Raises as `read`."""
         announced = visit.headers.get(b"content-length")
         if announced is not None and int(announced) > self._largest_bytes:
             raise self._too_large()
-        try:
-            async with asyncio.timeout(self._seconds):
-                return await self._read(visit, receive)
-        except TimeoutError:
-            raise Refusal(
-                408,
-                f"the body did not come within {self._seconds:g} s",
-                code="DEADLINE_EXCEEDED",
-                headers={"connection": "close"},
-            ) from None
+        until = asyncio.get_running_loop().time() + self._seconds
+        came_bytes = 0
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise Refusal(
+                    408,
+                    f"the body did not come within {self._seconds:g} s",
+                    code="DEADLINE_EXCEEDED",
+                    headers={"connection": "close"},
+                ) from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece = message.get("body", b"")
+            came_bytes += len(piece)
+            if came_bytes > self._largest_bytes:
+                raise self._too_large()
+            yield piece
+            if not message.get("more_body"):
+                return
+
+    def hold(self, visit: Visit, count_bytes: int) -> None:
+        """So many bytes more are held for a request. Raises ResourceExhausted when all requests hold too much."""
+        self._held_bytes += count_bytes
+        visit.held_bytes += count_bytes
+        if self._held_bytes > self._most_held_bytes:
+            raise ResourceExhausted(
+                "the bodies of other requests take all the room there is: come back in a moment",
+                retry_after_ms=HELD_RETRY_MS,
+            )
 
     def release(self, visit: Visit) -> None:
         """The request has ended, and its body is let go."""
         self._held_bytes -= visit.held_bytes
         visit.held_bytes = 0
-
-    async def _read(self, visit: Visit, receive: Receive) -> bytes:
-        parts = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            self._held_bytes += len(part)
-            visit.held_bytes += len(part)
-            if visit.held_bytes > self._largest_bytes:
-                raise self._too_large()
-            if self._held_bytes > self._most_held_bytes:
-                raise ResourceExhausted(
-                    "the bodies of other requests take all the room there is: come back in a moment",
-                    retry_after_ms=HELD_RETRY_MS,
-                )
-            if not parts and not message.get("more_body"):
-                return bytes(part)
-            parts += part
-            if not message.get("more_body"):
-                return bytes(parts)
 
     def _too_large(self) -> Refusal:
         return Refusal(

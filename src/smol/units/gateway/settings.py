@@ -9,11 +9,13 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from smol.errors import FailedPrecondition, InvalidArgument
+from smol.sandbox.reach import Reach
 from smol.sizes import MIB, Size
 
 __all__ = [
     "Address",
     "AgentSettings",
+    "FetchSettings",
     "GatewaySettings",
     "OfferSettings",
     "Upstream",
@@ -72,6 +74,35 @@ class AgentSettings(OfferSettings, frozen=True, kw_only=True, forbid_unknown_fie
     seconds: Seconds = 120.0
 
 
+class FetchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pictures at addresses, as `[gateway.fetch]`: fetched for the model `smol` where a request names some.
+
+    hosts: whose pictures are fetched: names, "*.example.org" for all below one, "*" for every public host. With
+        none nothing is fetched.
+    ports: of those hosts.
+    max_picture: largest picture.
+    seconds: for all pictures of a request.
+    redirects: that are followed for one picture, each checked as the first address was.
+    """
+
+    hosts: tuple[str, ...] = ()
+    ports: tuple[Annotated[int, msgspec.Meta(ge=1, le=65535)], ...] = (80, 443)
+    max_picture_bytes: Size = msgspec.field(name="max_picture", default=16 * MIB)
+    seconds: Seconds = 15.0
+    redirects: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a host that is none."""
+        try:
+            self.reach().check("gateway.fetch")
+        except InvalidArgument as error:
+            raise ValueError(error.message) from None
+
+    def reach(self, private: tuple[tuple[str, int], ...] = ()) -> Reach:
+        """What may be connected to. private: addresses that are not public, with ports; no table can name them."""
+        return Reach(hosts=self.hosts, ports=self.ports, connect_seconds=min(5.0, self.seconds), private=private)
+
+
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The gateway: where it listens, whom it lets in, how much it takes at once.
 
@@ -81,7 +112,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     hosts: names under which browsers may reach it, besides localhost and plain addresses.
     origins: web pages of other sites that may call it, as "https://chat.example.com"; none by default.
     max_body: largest body of a request.
-    max_held: bodies of all requests together; beyond it requests are told to come back.
+    max_held: bodies of all requests together; beyond it requests are told to come back. Files sent to /v1/files
+        go to disk instead, as they come.
     body_seconds: time to send a body.
     header_seconds: time to send the headers.
     idle_seconds: a connection without a request is closed after so long.
@@ -90,6 +122,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     stream_seconds: longest life of a stream.
     upstreams: one table per provider of language models, [gateway.upstreams.NAME].
     agent: operations as tools for the models of providers.
+    fetch: pictures at addresses that requests name.
     """
 
     listen: str = "127.0.0.1:2048"
@@ -106,6 +139,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     stream_seconds: Seconds = 86_400.0
     upstreams: dict[str, Upstream] = msgspec.field(default_factory=dict)
     agent: AgentSettings = AgentSettings()
+    fetch: FetchSettings = FetchSettings()
 
     def __post_init__(self) -> None:
         """Raises ValueError for an address that is none."""

@@ -10,13 +10,14 @@ import msgspec
 
 from smol import __version__
 from smol.types import Json
+from smol.units.gateway.arguments import from_data_uri
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.agent import KIND
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
+from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import (
     Pictures,
     decode_request,
-    picture,
     read_choice,
     read_format,
     read_stop,
@@ -238,11 +239,11 @@ def _turn(message: _Message, where: str, files: Pictures) -> Turn:
         if part.type in ("text", "refusal"):
             texts.append(part.text or part.refusal)
         elif part.type == "image_url" and part.image_url is not None:
-            turn.images.append(picture(part.image_url.url, f"{at}.image_url.url"))
+            add_picture(turn, part.image_url.url, f"{at}.image_url.url")
         elif part.type == "file" and part.file is not None and part.file.file_id:
             turn.images.append(files(part.file.file_id, f"{at}.file.file_id"))
         elif part.type == "file" and part.file is not None and part.file.file_data:
-            turn.images.append(picture(part.file.file_data, f"{at}.file.file_data"))
+            turn.images.append(from_data_uri(part.file.file_data, f"{at}.file.file_data"))
         else:
             raise Refusal(
                 400, f"{at}: this model reads text, image_url and file, not {part.type!r}", param=f"{at}.type"

@@ -11,7 +11,18 @@ import msgspec
 from smol.types import Attachment, Json
 from smol.units.gateway.problems import Refusal
 
-__all__ = ["CONTEXT_TOKENS", "Answer", "Ask", "Choice", "Tool", "ToolCall", "Turn", "count_tokens", "pieces"]
+__all__ = [
+    "CONTEXT_TOKENS",
+    "Answer",
+    "Ask",
+    "Choice",
+    "Remote",
+    "Tool",
+    "ToolCall",
+    "Turn",
+    "count_tokens",
+    "pieces",
+]
 
 CONTEXT_TOKENS = 32_768
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])|\s+")
@@ -25,12 +36,21 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class Remote(msgspec.Struct, frozen=True):
+    """A picture yet to be fetched. place: among its turn's images. param: what names it in the request."""
+
+    place: int
+    url: str
+    param: str
+
+
 class Turn(msgspec.Struct, kw_only=True):
-    """One message. answered: id of the tool call that it answers."""
+    """One message. remote: images that are not here yet. answered: id of the tool call that it answers."""
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
     images: list[Attachment] = msgspec.field(default_factory=list)
+    remote: list[Remote] = msgspec.field(default_factory=list)
     calls: list[ToolCall] = msgspec.field(default_factory=list)
     answered: str = ""
 

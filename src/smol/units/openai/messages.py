@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from smol.types import Json
-from smol.units.gateway.arguments import from_data_uri
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.conversation import Answer, Ask, Choice, Tool, ToolCall, Turn, as_json, new_id, pieces
+from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import Pictures, decode_request, read_tool
 
 __all__ = ["MessageRequest", "ask_of", "events", "message", "read_message"]
@@ -24,6 +24,7 @@ class _Source(msgspec.Struct):
     media_type: str = ""
     data: str = ""
     file_id: str = ""
+    url: str = ""
 
 
 class _Block(msgspec.Struct):
@@ -110,7 +111,7 @@ def _turns(each: _Message, where: str, files: Pictures) -> list[Turn]:
         if block.type == "text":
             texts.append(block.text)
         elif block.type == "image" and block.source is not None:
-            turn.images.append(_picture(block.source, at, files))
+            _add_picture(turn, block.source, f"{at}.source", files)
         elif block.type == "tool_use":
             turn.calls.append(ToolCall(block.id, block.name, as_json(block.input)))
         elif block.type == "tool_result":
@@ -122,14 +123,15 @@ def _turns(each: _Message, where: str, files: Pictures) -> list[Turn]:
     return results + said
 
 
-def _picture(source: _Source, where: str, files: Pictures) -> Any:
+def _add_picture(turn: Turn, source: _Source, where: str, files: Pictures) -> None:
     if source.type == "base64":
-        return from_data_uri(f"data:{source.media_type};base64,{source.data}", f"{where}.source")
-    if source.type == "file":
-        return files(source.file_id, f"{where}.source.file_id")
-    raise Refusal(
-        400, f"{where}.source: send base64, or a file; addresses are not fetched", param=f"{where}.source"
-    )
+        add_picture(turn, f"data:{source.media_type};base64,{source.data}", where)
+    elif source.type == "url":
+        add_picture(turn, source.url, f"{where}.url")
+    elif source.type == "file":
+        turn.images.append(files(source.file_id, f"{where}.file_id"))
+    else:
+        raise Refusal(400, f"{where}: send base64, a url or a file, not {source.type!r}", param=f"{where}.type")
 
 
 def _flat(content: Json) -> str:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from smol.types import Attachment, Json
-from smol.units.gateway.arguments import from_data_uri
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.conversation import Choice, Tool
 from smol.units.openai.tools import check_schema
@@ -44,11 +43,6 @@ def refuse_given(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if value:
             raise Refusal(400, f"{name} is not supported by this model", name="unsupported_parameter", param=name)
-
-
-def picture(url: str, param: str) -> Attachment:
-    """The picture in a data: URI; other addresses are not fetched. Raises Refusal 400."""
-    return from_data_uri(url, param)
 
 
 def read_tool(name: str, description: str | None, parameters: Any, param: str) -> Tool:

@@ -12,10 +12,10 @@ import msgspec
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
+from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import (
     Pictures,
     decode_request,
-    picture,
     read_choice,
     read_format,
     read_tool,
@@ -208,7 +208,7 @@ def _turn(item: _Item, where: str, files: Pictures) -> Turn | None:
         elif part.type in ("input_image", "input_file") and part.file_id:
             turn.images.append(files(part.file_id, f"{at}.file_id"))
         elif part.type == "input_image" and part.image_url:
-            turn.images.append(picture(part.image_url, f"{at}.image_url"))
+            add_picture(turn, part.image_url, f"{at}.image_url")
         else:
             raise Refusal(
                 400, f"{at}: this model reads input_text and input_image, not {part.type!r}", param=f"{at}.type"

@@ -12,28 +12,32 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from smol.types import Attachment, Json
-from smol.units.gateway.arguments import parse_form
+from smol.units.gateway.fetching import Fetcher
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.offers import offers
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
 from smol.units.gateway.paths import Path
 from smol.units.gateway.problems import Refusal
-from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
+from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, while_connected
 from smol.units.gateway.settings import AgentSettings
 from smol.units.openai import chat, messages, responses
 from smol.units.openai.agent import Agent, asks_for_tools
 from smol.units.openai.conversation import Answer, Ask
+from smol.units.openai.embeddings import EMBEDDER, embed, read_embedding
 from smol.units.openai.files import Files
 from smol.units.openai.forwarding import CHAT, forward, serve_agent
 from smol.units.openai.model import MODEL, answer
+from smol.units.openai.pictures import fetch_pictures, has_remote
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import send_events, send_json
+from smol.units.openai.uploads import read_upload, send_file
 from smol.units.openai.upstreams import Upstreams
 
 __all__ = ["Faces"]
 
 _STARTED = int(time.time())
 _MODEL_METHODS = ["GET"]
+EMBEDDINGS = "/v1/embeddings"
 
 
 class _Named(msgspec.Struct):
@@ -46,13 +50,20 @@ class Faces:
     """Everything below `/v1/` that is not ours by name."""
 
     def __init__(
-        self, host: HostAccess, bodies: Bodies, files: Files, upstreams: Upstreams, agent: AgentSettings
+        self,
+        host: HostAccess,
+        bodies: Bodies,
+        files: Files,
+        upstreams: Upstreams,
+        agent: AgentSettings,
+        fetcher: Fetcher,
     ) -> None:
         self._host = host
         self._agent = agent
         self._bodies = bodies
         self._files = files
         self._upstreams = upstreams
+        self._fetcher = fetcher
         self._responses = responses.Responses()
 
     def routes(self) -> list[BaseRoute]:
@@ -61,7 +72,7 @@ class Faces:
             f"/v1/{CHAT}": self._chat,
             "/v1/completions": self._completions,
             "/v1/responses": self._respond,
-            "/v1/embeddings": self._embeddings,
+            EMBEDDINGS: self._embeddings,
             "/v1/messages": self._message,
             "/v1/messages/count_tokens": self._count_tokens,
         }
@@ -90,7 +101,8 @@ class Faces:
                 raise Refusal(415, "send application/json")
             body = await self._bodies.read(visit, receive)
             named = decode_request(body, _Named)
-            if named.model == MODEL:
+            if named.model in (MODEL, EMBEDDER):
+                _check_serves(named.model, path)
                 await smol(visit, body, receive, send)
                 return
             provider = self._upstreams.find(named.model)
@@ -121,7 +133,7 @@ class Faces:
         return Agent(decode_request(body, dict[str, Any]), offered, call, self._agent)
 
     def _no_model(self, model: str) -> Refusal:
-        known = ", ".join([MODEL, *(name for name, _ in self._upstreams.models())])
+        known = ", ".join([MODEL, EMBEDDER, *(name for name, _ in self._upstreams.models())])
         return Refusal(
             404, f"no model {model!r}; known: {known}", code="NOT_FOUND", name="model_not_found", param="model"
         )
@@ -144,6 +156,7 @@ class Faces:
     async def _chat(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = chat.read_chat(body)
         ask = chat.ask_of(request, self._pictures(visit))
+        await self._fetch(visit, ask, receive)
         work = self._work(visit, ask)
         copies = request.n or 1
         if request.stream:
@@ -178,6 +191,7 @@ class Faces:
         if request.previous_response_id:
             before = self._responses.get(request.previous_response_id, owner, "previous_response_id").turns
         ask = responses.ask_of(request, before, self._pictures(visit))
+        await self._fetch(visit, ask, receive)
         opened = responses.opening()
 
         async def work() -> Answer:
@@ -203,13 +217,8 @@ class Faces:
         await send_json(send, self._responses.get(found, owner).value)
 
     async def _embeddings(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
-        raise Refusal(
-            404,
-            "the model 'smol' makes no embeddings, and nothing else here does: configure a provider that does",
-            code="NOT_FOUND",
-            name="model_not_found",
-            param="model",
-        )
+        request, texts = read_embedding(body)
+        await send_json(send, await while_connected(embed(request, texts, partial(self._call, visit)), receive))
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send_json(send, {"object": "list", "data": self._listing()})
@@ -222,7 +231,7 @@ class Faces:
         await send_json(send, found)
 
     def _listing(self) -> list[dict[str, Json]]:
-        names = [(MODEL, "smol"), *self._upstreams.models()]
+        names = [(MODEL, "smol"), (EMBEDDER, "smol"), *self._upstreams.models()]
         return [{"id": name, "object": "model", "created": _STARTED, "owned_by": owner} for name, owner in names]
 
     # Anthropic ----------------------------------------------------------------------------------
@@ -230,6 +239,7 @@ class Faces:
     async def _message(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = messages.read_message(body)
         ask = messages.ask_of(request, self._pictures(visit))
+        await self._fetch(visit, ask, receive)
         work = self._work(visit, ask)
         if request.stream:
             await send_events(
@@ -252,6 +262,12 @@ class Faces:
 
         return read
 
+    async def _fetch(self, visit: Visit, ask: Ask, receive: Receive) -> None:
+        """Have the pictures that a request gives only the addresses of."""
+        if has_remote(ask):
+            visit.check_allowed("openai.fetch")
+            await while_connected(fetch_pictures(ask, self._fetcher, partial(self._bodies.hold, visit)), receive)
+
     async def _all_files(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
         visit.check_allowed("openai.files")
@@ -268,10 +284,8 @@ class Faces:
                 },
             )
             return
-        if visit.media_type != b"multipart/form-data":
-            raise Refusal(415, "send multipart/form-data with a file and its purpose")
-        attachment, purpose = _uploaded(visit, await self._bodies.read(visit, receive))
-        await send_json(send, (await self._files.add(attachment, purpose)).public())
+        kept = await read_upload(visit, receive, self._bodies, self._files)
+        await send_json(send, kept.public())
 
     async def _one_file(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
@@ -286,9 +300,7 @@ class Faces:
     async def _file_content(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit: Visit = scope["smol"]
         visit.check_allowed("openai.files")
-        found = await asyncio.to_thread(self._files.read, scope["path_params"]["id"])
-        headers = {"content-security-policy": "sandbox", "content-disposition": "attachment"}
-        await send_bytes(send, 200, bytes(found.data), "application/octet-stream", headers)
+        await send_file(send, self._files, scope["path_params"]["id"])
 
 
 _Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -305,20 +317,16 @@ class _Endpoint:
         await self._handler(scope, receive, send)
 
 
+def _check_serves(model: str, path: str) -> None:
+    """Raises Refusal 404 for one of our models where another one answers."""
+    fitting = EMBEDDER if path == EMBEDDINGS else MODEL
+    if model != fitting:
+        does = "makes no embeddings" if path == EMBEDDINGS else "makes embeddings, and nothing else"
+        raise Refusal(
+            404, f"the model {model!r} {does}: {path} takes {fitting!r}, or a provider's model",
+            code="NOT_FOUND", name="model_not_found", param="model",
+        )  # fmt: skip
+
+
 def _owner(visit: Visit) -> str:
     return visit.key.name if visit.key is not None else ""
-
-
-def _uploaded(visit: Visit, body: bytes) -> tuple[Attachment, str]:
-    found: Attachment | None = None
-    purpose = "user_data"
-    for part in parse_form(visit.headers[b"content-type"], body):
-        if part.name == "file" and part.file is not None:
-            kind = part.headers.get("content-type", b"").decode("latin-1") or "application/octet-stream"
-            name = part.file.replace("\\", "/").rpartition("/")[2]
-            found = Attachment(bytes(part.data), kind, name or None)
-        elif part.name == "purpose":
-            purpose = part.data.decode("utf-8", "replace")[:64]
-    if found is None:
-        raise Refusal(400, "the form has no file named 'file'", param="file")
-    return found, purpose
