@@ -231,3 +231,16 @@ def _descendants(pid: int) -> list[int]:
             for child in path.read_text().split():
                 found += [int(child), *_descendants(int(child))]
     return found
+
+
+@pytest.mark.parametrize(
+    ("language", "source"),
+    [("python", 'print("{}" * (1 << 20))'), ("javascript", 'console.log("{}".repeat(1 << 20))')],
+)
+def test_output_that_no_message_could_carry_is_cut_and_told(
+    client: BlockingClient, language: str, source: str
+) -> None:
+    for piece, kept in (("x", 256 << 10), ("\\x00", 50_000)):
+        run = client.code.run(source=source.format(piece), language=language)
+        assert (run["verdict"], run["stdout_bytes"]) == ("ok", (1 << 20) + 1)
+        assert kept <= len(run["stdout"]) <= 256 << 10

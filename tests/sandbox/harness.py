@@ -69,6 +69,8 @@ class Bench:
     def _prepared(self, program: Program, source: str) -> tuple[Kind, Job, Limits]:
         tongue = LANGUAGES[program.language]
         limits = Limits(timeout_ms=program.timeout_ms, memory_bytes=program.memory_bytes)
+        if not tongue.programs:
+            source = tongue.python(source)
         job = Job(source=source, stdin=program.options.get("stdin", "").encode())
         if not tongue.programs:
             return python_kind(self.keeper), job, limits

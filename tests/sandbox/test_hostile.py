@@ -29,7 +29,7 @@ def watched() -> Iterator[WatchedHost]:
         yield host
 
 
-@pytest.mark.parametrize("topic", ["files", "kernel", "network", "bombs", "results"])
+@pytest.mark.parametrize("topic", ["files", "kernel", "network", "bombs", "results", "javascript"])
 @pytest.mark.parametrize("tier", TIERS)
 def test_hostile_programs_are_stopped_and_leave_the_host_as_it_was(
     tier: str, topic: str, watched: WatchedHost

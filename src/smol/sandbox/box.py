@@ -36,7 +36,7 @@ Output = Callable[[str, bytes], None]
 """Told of output as it comes: `stdout` or `stderr`, and bytes."""
 
 _READY_SECONDS = 10.0
-_OVERFLOW = 10
+_OVERFLOW = 40
 _LOOK_SECONDS = 0.05
 _REMOVE_SECONDS = 20.0
 _VERDICTS: dict[int, Verdict] = {

@@ -18,8 +18,10 @@ from smol.sandbox.seal import CERTIFICATES, library_folders
 
 __all__ = ["PACKAGES", "open_to_all", "program_kind", "python_kind", "reachable_python", "with_network"]
 
-PACKAGES = ("numpy", "PIL")
-"""Of the data-science profile; they come with Smol."""
+PACKAGES = ("numpy", "PIL", "_quickjs")
+"""What code may import beside the standard library; they come with Smol."""
+PACKAGES_OF_ALL_VERSIONS = ("_quickjs",)
+"""Those built for Python's stable interface."""
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _PLACE = "/usr/lib/packages"
 _EVERYWHERE = ("/usr/share/zoneinfo",)
@@ -37,10 +39,11 @@ def python_kind(keeper: Keeper, environment: Path | None = None) -> Kind:
     if environment is not None:
         binds.append((str(environment), _PLACE))
         outer.append(str(environment))
-    elif keeper.version == tuple(sys.version_info[:2]):
-        for folder in _package_folders():
-            binds.append((folder, f"{_PLACE}/{os.path.basename(folder)}"))
-            outer.append(os.path.dirname(folder))
+    else:
+        same = keeper.version == tuple(sys.version_info[:2])
+        for place in _package_places(PACKAGES if same else PACKAGES_OF_ALL_VERSIONS):
+            binds.append((place, f"{_PLACE}/{os.path.basename(place)}"))
+            outer.append(os.path.dirname(place))
     return Kind(
         name="python" if environment is None else f"python {environment}",
         binds=tuple(binds),
@@ -66,11 +69,14 @@ def _shown(places: Iterable[str]) -> list[tuple[str, str]]:
 
 
 @functools.cache
-def _package_folders() -> tuple[str, ...]:
+def _package_places(names: tuple[str, ...]) -> tuple[str, ...]:
     found: list[str] = []
-    for name in PACKAGES:
+    for name in names:
         spec = importlib.util.find_spec(name)  # finds, and does not import
         if spec is None or spec.origin is None:
+            continue
+        if not spec.submodule_search_locations:
+            found.append(spec.origin)
             continue
         folder = Path(spec.origin).parent
         native = [folder.with_name(f"{prefix}.libs") for prefix in (name, "pillow")]  # as wheels have them

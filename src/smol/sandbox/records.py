@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from smol.sizes import MIB
+from smol.sizes import KIB, MIB
 from smol.types import Json
 
 __all__ = ["LAYERS", "TIERS", "Isolation", "Job", "Kind", "Limits", "Outcome", "Product", "Tier", "Verdict"]
@@ -33,14 +33,14 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run may use. output_bytes: kept of each stream; ten times as much ends the run."""
+    """What one run may use. output_bytes: kept of each stream; forty times as much ends the run."""
 
     timeout_ms: int = 5000
     memory_bytes: int = 128 * MIB
     disk_bytes: int = 32 * MIB
     files: int = 2048
     processes: int = 64
-    output_bytes: int = MIB
+    output_bytes: int = 256 * KIB
     artifact_bytes: int = 16 * MIB
     artifacts: int = 64
 

@@ -24,7 +24,7 @@ __all__ = [
     "Source",
 ]
 
-LanguageName: TypeAlias = Literal["python", "shell", "javascript"]
+LanguageName: TypeAlias = Literal["python", "shell", "javascript", "node"]
 Source: TypeAlias = Annotated[str, Meta(max_length=512 * 1024)]
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import mimetypes
 
+import msgspec
+
 from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Outcome
 from smol.sdk import Attachment
+from smol.sizes import KIB
 from smol.units.code.records import Artifact, Run
 
 __all__ = ["run_of"]
+
+_MOST_JSON_BYTES = 300 * KIB
+"""Of each stream: with a value, and all else, a result stays below what a message may hold."""
 
 
 def run_of(outcome: Outcome, isolation: Isolation, contacts: list[Contact], *, with_output: bool = True) -> Run:
@@ -41,4 +47,8 @@ def _artifact(name: str, data: bytes) -> Artifact:
 
 
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+    """What of it fits: bytes that JSON has to escape take up to six times their room."""
+    text = data.decode("utf-8", "replace")
+    while (size := len(msgspec.json.encode(text))) > _MOST_JSON_BYTES:
+        text = text[: len(text) * _MOST_JSON_BYTES // size]
+    return text

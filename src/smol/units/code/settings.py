@@ -10,10 +10,14 @@ import msgspec
 from msgspec import Meta
 
 from smol import tables
+from smol.errors import InvalidArgument
 from smol.sandbox.reach import Reach
-from smol.sizes import GIB, MIB, Size
+from smol.sizes import GIB, KIB, MIB, Size
 
 __all__ = ["Settings", "read_settings"]
+
+_MOST_OUTPUT = 256 * KIB
+"""A result is one message, which a mebibyte of JSON bounds."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     disk: Size = 32 * MIB
     files: Annotated[int, Meta(ge=16, le=1_000_000)] = 2048
     processes: Annotated[int, Meta(ge=1, le=4096)] = 64
-    output: Size = MIB
+    output: Size = _MOST_OUTPUT
     sessions: Annotated[int, Meta(ge=0, le=256)] = 8
     session_idle_seconds: Annotated[float, Meta(gt=0)] = 600.0
     environments: dict[str, str | list[str]] = {}
@@ -46,5 +50,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def read_settings(table: Mapping[str, Any]) -> Settings:
     """Raises InvalidArgument, naming the key."""
     settings = tables.decode(dict(table), Settings, tables.Source("[units.code] in smol.toml", "", Path()))
+    if settings.output > _MOST_OUTPUT:
+        raise InvalidArgument(
+            f"[units.code] output = {settings.output} is more than a result can carry; at most "
+            f"{_MOST_OUTPUT}, and code.stream tells all as it comes"
+        )
     settings.network.check("units.code.network")
     return settings

@@ -186,7 +186,7 @@ class Code(Unit):
             message = outcome.stderr.decode("utf-8", "replace").strip()
             ok = outcome.verdict == "ok"
             return Check(ok=ok, problems=[] if ok else [Problem(0, 0, message or outcome.verdict)])
-        outcome, _ = await self._run(context, _Wanted(language, tongue.checker, source), _CHECK)
+        outcome, _ = await self._run(context, _Wanted("python", tongue.checker, source), _CHECK)
         try:
             problems = msgspec.convert(outcome.value, list[Problem])
         except msgspec.ValidationError:
@@ -310,7 +310,8 @@ class Code(Unit):
             raise FailedPrecondition(f"{wanted.language} can't be run here: {reason}")
         if wanted.network:
             check_network(self._settings.network, self._boxes.isolation)
-        job = Job(source=wanted.source, stdin=wanted.stdin.encode("utf-8", "replace"), files=wanted.files)
+        source = wanted.source if tongue.programs else tongue.python(wanted.source)
+        job = Job(source=source, stdin=wanted.stdin.encode("utf-8", "replace"), files=wanted.files)
         if tongue.programs:
             job = msgspec.structs.replace(
                 job,
@@ -341,7 +342,9 @@ class Code(Unit):
     async def _kind(self, tongue: Language, wanted: _Wanted) -> Kind | None:
         """The kind of sandbox; None for the one that is kept warm."""
         environment = wanted.environment
-        if tongue.programs and environment:
+        if wanted.network and tongue.harness:
+            raise InvalidArgument(f"{tongue.name} can't use a network here; python, shell and node can")
+        if environment and tongue.name != "python":
             raise InvalidArgument(f"environments are for Python; {tongue.name} has none")
         if tongue.programs:
             kind = program_kind(tongue.name, tongue.shows)
