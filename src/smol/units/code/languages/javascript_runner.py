@@ -110,7 +110,9 @@ def run(source):
             time.sleep(hooks["pause"]() / 1000)
             _told(hooks["tick"]())
         if result.get("waits"):
-            result = _told(hooks["settled"]()) or {}
+            result = _told(hooks["settled"]())
+            if result is None:
+                _fail("Error: the promise that is the last expression was never settled")
     except _quickjs.JSException as error:  # of our own hooks: for want of memory or of stack
         _fail(str(error) if str(error) != "null" else "InternalError: out of memory")
     if "json" in result:
