@@ -60,9 +60,14 @@ def test_a_run_tells_output_value_artifacts_and_what_held_it(client: BlockingCli
     assert "seccomp" in run["isolation"]["layers"]
 
 
-def test_a_file_from_storage_is_put_in(client: BlockingClient) -> None:
+def test_a_file_from_storage_is_put_in_however_the_code_is_run(client: BlockingClient) -> None:
     client.storage.put(key="k", collection="c", attachment=Attachment(b"stored", name="x"))
-    assert client.code.run(source="open('f').read()", stored={"f": "c/k"})["value"] == "stored"
+    given = {"source": "open('f').read()", "stored": {"f": "c/k"}}
+    assert client.code.run(**given)["value"] == "stored"
+    *_, last = client.code.stream.stream(**given)
+    assert last["result"]["value"] == "stored"
+    session = client.code.session_create()["session"]
+    assert client.code.session_run(session=session, **given)["value"] == "stored"
 
 
 def test_limits_end_in_verdicts_and_not_in_errors(client: BlockingClient, tier: str) -> None:

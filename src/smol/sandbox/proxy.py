@@ -66,6 +66,7 @@ class Proxy:
         self._resolve = resolve
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
+        self._over = False
         self._asked = 0
         self._spent_bytes = 0
 
@@ -83,11 +84,20 @@ class Proxy:
             task.cancel()
         if self._serving:
             await asyncio.wait(self._serving)
+        self._over = True
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over:
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda _: self._served(task, writer))
+
+    def _served(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        """However a connection ended, and be it before it was looked at, it is closed."""
+        self._serving.discard(task)
+        writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first byte to its last. Whatever the code sends, nothing is raised."""
@@ -113,8 +123,6 @@ class Proxy:
                         pass
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # It went away, was too slow, or said too much before it came to the point.
-        finally:
-            writer.close()
 
     async def _pass_on(
         self, head: bytes, contact: Contact, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

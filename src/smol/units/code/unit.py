@@ -18,7 +18,7 @@ from smol.sandbox.kinds import program_kind, python_kind, with_network
 from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Job, Kind, Limits, Outcome
 from smol.sandbox.seal import network_environment
-from smol.sdk import Attachment, Context, Metric, Unit, operation
+from smol.sdk import Attachment, Context, Metric, Unit, operation, uses
 from smol.sizes import MIB
 from smol.units.code.environments import EnvironmentInfo, Environments
 from smol.units.code.inputs import gather
@@ -36,6 +36,7 @@ __all__ = ["Code"]
 
 Timeout: TypeAlias = Annotated[int, Meta(ge=1, le=3_600_000)]
 Memory: TypeAlias = Annotated[int, Meta(ge=16 * MIB, le=1 << 40)]
+Stored: TypeAlias = Annotated[dict[str, str] | None, uses("storage.get")]
 _CHECK = Limits(timeout_ms=5000)
 
 
@@ -112,7 +113,7 @@ class Code(Unit):
         language: LanguageName = "python",
         stdin: str = "",
         files: list[Attachment] | None = None,
-        stored: dict[str, str] | None = None,
+        stored: Stored = None,
         timeout_ms: Timeout = 5000,
         memory_bytes: Memory = 128 * MIB,
         network: bool = False,
@@ -142,6 +143,7 @@ class Code(Unit):
         language: LanguageName = "python",
         stdin: str = "",
         files: list[Attachment] | None = None,
+        stored: Stored = None,
         timeout_ms: Timeout = 60_000,
         memory_bytes: Memory = 128 * MIB,
         network: bool = False,
@@ -150,12 +152,13 @@ class Code(Unit):
         """Run code and get its output as it comes; the last piece is the result. Cancelling ends the code.
 
         files: put into its working directory, by their names.
+        stored: more of them from storage: a file's name to COLLECTION/KEY.
         memory_bytes: for the code and all it writes.
         network: reach the hosts of [units.code.network], by the proxy that the environment names; refused without.
         environment: Python packages by the name they have in [units.code.environments].
         """
         limits = self._limits(timeout_ms, memory_bytes)
-        given = await gather(context, files, None)
+        given = await gather(context, files, stored)
         pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
 
@@ -239,13 +242,15 @@ class Code(Unit):
         source: Source,
         stdin: str = "",
         files: list[Attachment] | None = None,
+        stored: Stored = None,
         timeout_ms: Timeout = 5000,
     ) -> Run:
         """Run Python in a session; names stay for the next run. A session that meets a limit is over.
 
         files: put into its working directory, by their names.
+        stored: more of them from storage: a file's name to COLLECTION/KEY.
         """
-        given = await gather(context, files, None)
+        given = await gather(context, files, stored)
         limits = msgspec.structs.replace(
             self._limits(timeout_ms, 16 * MIB), memory_bytes=self._sessions.limits(session).memory_bytes
         )

@@ -55,6 +55,8 @@ class Port(Protocol):
 
     async def is_idempotent(self, operation: str) -> bool: ...
 
+    async def uses(self, operation: str, arguments: Mapping[str, Json]) -> list[str]: ...
+
     async def memory_bytes(self, operation: str) -> int:
         """What the worker that serves an operation uses now; 0 if nobody knows."""
 
@@ -93,6 +95,13 @@ class Calls:
         self._allowed = allowed
         self._sleep = sleep
 
+    async def check_allowed(self, operation: str, arguments: Json, path: str) -> None:
+        """Raises PermissionDenied for a call that the program may not make, or that makes one for it."""
+        self.refuse_unless_allowed(operation, f"{path}: this program may not call {operation}")
+        for used in await self._port.uses(operation, arguments):
+            refusal = f"{path}: {operation} calls {used} with these arguments, which this program may not"
+            self.refuse_unless_allowed(used, refusal)
+
     def refuse_unless_allowed(self, name: str, refusal: str) -> None:
         """Raises PermissionDenied for an operation or a topic that is not on the list."""
         if not is_allowed(name, self._allowed):
@@ -100,7 +109,7 @@ class Calls:
 
     async def call(self, step: Step, operation: str, arguments: Json, path: str) -> Json:
         """Call for a step, whose arguments are resolved, and remember how that ended. Raises the SmolError."""
-        self.refuse_unless_allowed(operation, f"{path}: this program may not call {operation}")
+        await self.check_allowed(operation, arguments, path)
         idempotent = await self._port.is_idempotent(operation)
         if not idempotent and self._journal.begun_ms(path) is not None:
             raise FailedPrecondition(

@@ -179,7 +179,6 @@ class Engine:
 
     async def _for_each_coming(self, step: Step, stream: Stream, path: str, scope: _Scope) -> Json:
         """Deal with the items of a stream as they come."""
-        self._calls.refuse_unless_allowed(stream.call, f"{path}: this program may not call {stream.call}")
         body = step.do if step.do is not UNSET else []
         results: dict[int, Json] = {}
         turn = asyncio.Lock()
@@ -211,6 +210,7 @@ class Engine:
             return
         left = msgspec.structs.replace(stream.collect, items=stream.collect.items - index)
         arguments = resolve(stream.with_, scope.values())
+        await self._calls.check_allowed(stream.call, arguments, path)
         async with contextlib.aclosing(self._calls.items(left, stream.call, arguments, seconds)) as items:
             async for item in items:
                 await self._journal.end(f"{path}.item#{index}", Outcome(item), 1)

@@ -26,6 +26,7 @@ from smol.errors import (
 )
 from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.sdk import Attachment, Context, Unit, operation
+from smol.sdk.uses import used_by
 from smol.store import Options, Store
 from smol.types import Json
 from smol.units.executor.calls import Journal, Outcome
@@ -341,6 +342,10 @@ class _Port:
         if isinstance(found, str):
             raise NotFound(found)
         return found.idempotent or found.read_only
+
+    async def uses(self, operation: str, arguments: Mapping[str, Json]) -> list[str]:
+        found = await self.find(operation)
+        return [] if isinstance(found, str) else used_by(found, arguments)
 
     async def memory_bytes(self, operation: str) -> int:
         try:

@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from smol.errors import PermissionDenied
 from smol.protocol.messages import OperationDescription, UnitDescription
+from smol.sdk.uses import used_by
 from smol.sizes import MIB
 from smol.types import Attachment, Json
 from smol.units.gateway.arguments import as_text_schema, holds_attachment
@@ -55,10 +57,13 @@ def offers(
 
 
 def limit_to(known: Mapping[str, Offer], offer: Offer, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call; a program may call what is offered by itself, no more."""
+    """The arguments of a call; a program may call what is offered by itself, no more. Raises PermissionDenied."""
+    names = sorted(found.operation for found in known.values())
+    for used in used_by(offer.described, arguments):
+        if used not in names:
+            raise PermissionDenied(f"{offer.operation} calls {used} with these arguments, which is no tool here")
     if offer.operation not in PROGRAMS:
         return arguments
-    names = sorted(found.operation for found in known.values())
     allowed = limit_program(None, arguments, names)["allowed"]
     return {**arguments, "allowed": [name for name in names if is_covered(name, allowed)]}
 

@@ -12,6 +12,7 @@ import msgspec
 
 from smol.errors import Internal, InvalidArgument, PermissionDenied, SmolError
 from smol.protocol import decode_payload
+from smol.sdk.uses import used_by
 from smol.transport.inbox import Reply
 from smol.types import Attachment
 from smol.units.gateway.arguments import data_uri, read_arguments
@@ -63,6 +64,8 @@ class Operations:
                 for each in found.operations
             ]
             arguments = limit_program(visit.key, arguments, known)
+        for used in used_by(operation, arguments):
+            visit.check_allowed(used)
         asked = _Asked(visit, full, arguments, deadline_seconds)
         started = time.perf_counter()
         failure: SmolError | None = None

@@ -71,6 +71,9 @@ class Lab:
     async def memory_bytes(self, operation: str) -> int:
         return 7 << 20
 
+    async def uses(self, operation: str, arguments: Mapping[str, Any]) -> list[str]:
+        return [str(arguments["through"])] if "through" in arguments else []
+
     async def is_idempotent(self, operation: str) -> bool:
         return not operation.endswith("_once")
 
@@ -368,6 +371,16 @@ async def test_a_call_that_was_cut_off_is_not_made_again_and_stays_so() -> None:
         with pytest.raises(FailedPrecondition, match="may or may not"):
             await run("steps: [{call: lab.add_once}]", lab, journal=journal)
     assert lab.called == []
+
+
+async def test_a_program_calls_nothing_through_an_operation_that_it_may_not_call_itself() -> None:
+    lab = Lab(put=lambda n, through: n)
+    text = "steps: [{call: lab.put, with: {n: 1, through: vault.get}}]"
+    with pytest.raises(PermissionDenied, match=r"lab.put calls vault.get"):
+        await run(text, lab, allowed=["lab.*"])
+    assert lab.called == []
+    await run(text, lab, allowed=["lab.*", "vault.get"])
+    assert len(lab.called) == 1
 
 
 class Killed(BaseException):

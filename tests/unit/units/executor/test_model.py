@@ -137,6 +137,9 @@ class Lab:
     async def memory_bytes(self, operation: str) -> int:
         return 7 << 20
 
+    async def uses(self, operation: str, arguments: Mapping[str, Any]) -> list[str]:
+        return [str(arguments["through"])] if "through" in arguments else []
+
     async def is_idempotent(self, operation: str) -> bool:
         return True
 

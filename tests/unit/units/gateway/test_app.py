@@ -7,13 +7,13 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 
 from smol.errors import CODES, FailedPrecondition, ResourceExhausted, SmolError
-from smol.sdk import Attachment, Context, Unit, operation
+from smol.sdk import Attachment, Context, Unit, operation, uses
 from smol.units.gateway.app import Application
 from smol.units.gateway.keys import KeyFile
 from smol.units.gateway.problems import HTTP_STATUS
@@ -46,6 +46,11 @@ class Box(Unit):
     async def mirror(self, file: Attachment, note: str | None = None) -> Attachment:
         """Give a file back."""
         return file
+
+    @operation()
+    async def open(self, key: Annotated[str, uses("vault.get")] = "") -> str:
+        """Open it, with a key from the vault when one is named."""
+        return key
 
     @operation()
     async def wait(self) -> None:
@@ -349,7 +354,7 @@ def test_the_openapi_document_names_every_operation_and_resolves(run: Any) -> No
     document = run("/openapi.json").json
     assert set(document["paths"]) == {
         f"/v1/units/box/{name}"
-        for name in ("double", "measure", "mirror", "wait", "fail", "trace", "count", "tick")
+        for name in ("double", "measure", "mirror", "open", "wait", "fail", "trace", "count", "tick")
     }
     text = json.dumps(document)
     assert "$defs" not in text
@@ -409,6 +414,17 @@ def test_a_key_allows_what_it_says_and_nothing_else(run: Any, keys: KeyFile) -> 
     assert run("/v1/units/box/double", b'{"number": 1}', headers=headers).status == 200
     for path, method in (("/v1/units/box/measure", "POST"), ("/v1/units", "GET"), ("/metrics", "GET")):
         assert run(path, method=method, headers=headers).status == 403, path
+
+
+def test_a_key_does_not_cover_what_an_operation_would_call_for_its_caller(run: Any, keys: KeyFile) -> None:
+    box, both = (
+        keys.create(name, allow) for name, allow in (("box", ["box.*"]), ("both", ["box.*", "vault.get"]))
+    )
+    path, named = "/v1/units/box/open", b'{"key": "a"}'
+    assert run(path, b"{}", headers={"authorization": f"Bearer {box}"}).status == 200
+    refused = run(path, named, headers={"authorization": f"Bearer {box}"})
+    assert (refused.status, "vault.get" in refused.json["detail"]) == (403, True)
+    assert run(path, named, headers={"authorization": f"Bearer {both}"}).status == 200
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(run: Any, keys: KeyFile) -> None:
