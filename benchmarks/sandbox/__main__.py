@@ -73,6 +73,11 @@ def measure(runs: int) -> list[Figure]:
         warm = timed(lambda: client.code.run(source=SOURCE), runs, PAUSE_SECONDS)
         peak = client.code.run(source=SOURCE)["peak_memory_bytes"]
         bomb = timed(lambda: client.code.run(source=BOMB)["verdict"], 10)
+        for language in client.code.languages():
+            if language["available"] and language["name"] in ("javascript", "node"):
+                name = language["name"]
+                found = timed(lambda name=name: client.code.run(source="1 + 1", language=name), 20, PAUSE_SECONDS)
+                figures.append(Figure(f"sandbox: run of {name}, median", at(found, 0.5), "ms"))
         figures += [
             Figure("sandbox: warm run through the bus, median", at(warm, 0.5), "ms", 6, note=f"tier {tier}"),
             Figure("sandbox: warm run through the bus, p99", at(warm, 0.99), "ms", 12),
