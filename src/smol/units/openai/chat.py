@@ -11,7 +11,7 @@ import msgspec
 from smol import __version__
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
-from smol.units.openai.agent import KIND
+from smol.units.openai.agent.dialect import KIND
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
 from smol.units.openai.reading import (
     Pictures,

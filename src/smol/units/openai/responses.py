@@ -11,6 +11,7 @@ import msgspec
 
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
+from smol.units.openai.agent.dialect import KIND
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
 from smol.units.openai.reading import (
     Pictures,
@@ -168,7 +169,11 @@ def ask_of(request: ResponseRequest, before: list[Turn], files: Pictures) -> Ask
             turns.append(turn)
     ask = Ask(
         turns=turns,
-        tools=[_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or ())],
+        tools=[
+            _tool(tool, f"tools[{index}]")
+            for index, tool in enumerate(request.tools or ())
+            if tool.type != KIND  # This model has them anyway.
+        ],
         choice=read_choice(request.tool_choice),
         parallel=request.parallel_tool_calls is not False,
         most_tokens=request.max_output_tokens,
@@ -260,7 +265,7 @@ def response(
         "top_logprobs": 0,
         "text": {"format": shown, "verbosity": "medium"},
         "tool_choice": request.tool_choice or "auto",
-        "tools": [_shown_tool(tool) for tool in request.tools or ()],
+        "tools": [_shown_tool(tool) for tool in request.tools or () if tool.type != KIND],
         "truncation": request.truncation or "disabled",
         **({"user": request.user} if request.user is not None else {}),
         "safety_identifier": request.safety_identifier,

@@ -8,23 +8,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
 from starlette.routing import BaseRoute
 
 from smol.types import Attachment, Json
 from smol.units.gateway.arguments import parse_form
 from smol.units.gateway.hosts import HostAccess
-from smol.units.gateway.offers import offers
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
 from smol.units.gateway.paths import Path
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
 from smol.units.gateway.settings import AgentSettings
 from smol.units.openai import chat, messages, responses
-from smol.units.openai.agent import Agent, asks_for_tools
 from smol.units.openai.conversation import Answer, Ask
 from smol.units.openai.files import Files
-from smol.units.openai.forwarding import CHAT, forward, serve_agent
+from smol.units.openai.forwarding import Forwarded, Forwarding
 from smol.units.openai.model import MODEL, answer
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import send_events, send_json
@@ -36,12 +33,6 @@ _STARTED = int(time.time())
 _MODEL_METHODS = ["GET"]
 
 
-class _Named(msgspec.Struct):
-    model: str
-    stream: bool | None = False
-    tools: Json = None
-
-
 class Faces:
     """Everything below `/v1/` that is not ours by name."""
 
@@ -49,7 +40,7 @@ class Faces:
         self, host: HostAccess, bodies: Bodies, files: Files, upstreams: Upstreams, agent: AgentSettings
     ) -> None:
         self._host = host
-        self._agent = agent
+        self._forwarding = Forwarding(host, agent)
         self._bodies = bodies
         self._files = files
         self._upstreams = upstreams
@@ -58,7 +49,7 @@ class Faces:
     def routes(self) -> list[BaseRoute]:
         """Where what is answered."""
         posts = {
-            f"/v1/{CHAT}": self._chat,
+            "/v1/chat/completions": self._chat,
             "/v1/completions": self._completions,
             "/v1/responses": self._respond,
             "/v1/embeddings": self._embeddings,
@@ -89,7 +80,7 @@ class Faces:
             if visit.media_type != b"application/json":
                 raise Refusal(415, "send application/json")
             body = await self._bodies.read(visit, receive)
-            named = decode_request(body, _Named)
+            named = decode_request(body, Forwarded)
             if named.model == MODEL:
                 await smol(visit, body, receive, send)
                 return
@@ -97,28 +88,10 @@ class Faces:
             if provider is None:
                 raise self._no_model(named.model)
             visit.check_allowed("openai.upstream")
-            asked, stream = asks_for_tools(named.tools), bool(named.stream)
             place = path.removeprefix("/v1/")
-            if place == CHAT and (asked or self._agent.always):
-                agent = await self._agent_of(visit, body)
-                await serve_agent(provider, agent, stream, visit, receive, send)
-                return
-            if asked:
-                raise Refusal(
-                    400, f"a provider's model gets Smol's operations as tools at /v1/{CHAT}", param="tools"
-                )
-            await forward(provider, place, body, stream, visit, receive, send)
+            await self._forwarding.serve(provider, place, named, body, visit, receive, send)
 
         return handle
-
-    async def _agent_of(self, visit: Visit, body: bytes) -> Agent:
-        """A request in which the model may call our operations, as far as whoever asks may."""
-        offered = offers(await self._host.describe_all(), self._agent, visit.covered)
-
-        async def call(operation: str, arguments: Mapping[str, Any], seconds: float) -> Json:
-            return await self._host.call(operation, arguments, deadline_seconds=seconds, trace=visit.trace)
-
-        return Agent(decode_request(body, dict[str, Any]), offered, call, self._agent)
 
     def _no_model(self, model: str) -> Refusal:
         known = ", ".join([MODEL, *(name for name, _ in self._upstreams.models())])
@@ -173,7 +146,7 @@ class Faces:
 
     async def _respond(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = responses.read_response(body)
-        owner = _owner(visit)
+        owner = visit.owner
         before = []
         if request.previous_response_id:
             before = self._responses.get(request.previous_response_id, owner, "previous_response_id").turns
@@ -195,7 +168,7 @@ class Faces:
         await send_json(send, responses.response(request, ask, found, opened))
 
     async def _kept_response(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found, owner = scope["path_params"]["id"], _owner(scope["smol"])
+        found, owner = scope["path_params"]["id"], scope["smol"].owner
         if scope["method"] == "DELETE":
             self._responses.delete(found, owner)
             await send_json(send, {"id": found, "object": "response", "deleted": True})
@@ -303,10 +276,6 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._handler(scope, receive, send)
-
-
-def _owner(visit: Visit) -> str:
-    return visit.key.name if visit.key is not None else ""
 
 
 def _uploaded(visit: Visit, body: bytes) -> tuple[Attachment, str]:

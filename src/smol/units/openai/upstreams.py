@@ -267,7 +267,7 @@ class _Reply:
                     found = msgspec.json.decode(data)
                 except (msgspec.DecodeError, RecursionError):
                     found = None
-                if not isinstance(found, dict) or "error" in found:
+                if not isinstance(found, dict) or "error" in found or found.get("type") == "error":
                     raise Unavailable("the provider's stream failed")
                 yield found
 
