@@ -33,7 +33,11 @@ _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _LARGEST_ANSWER_BYTES = 32 * MIB
 _TOTAL = re.compile(rb'"total_tokens"\s*:\s*(\d+)')
-_TAIL_BYTES = 4096
+_PART = re.compile(rb'"(input|output)_tokens"\s*:\s*(\d+)')
+"""Anthropic's answers have no total."""
+_ANTHROPIC_VERSION = "2023-06-01"
+"""Anthropic refuses requests that name none; others read over it."""
+_TAIL_BYTES = 128
 
 
 class Breaker:
@@ -183,7 +187,11 @@ class Provider:
         return self._client
 
     def _headers(self) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "anthropic-version": _ANTHROPIC_VERSION,
+        }
         key = self._key()
         return {**headers, "authorization": f"Bearer {key}", "x-api-key": key} if key else headers
 
@@ -226,19 +234,25 @@ class Provider:
 
 
 class _Reply:
-    """A provider's answer, as it comes. tokens: used for it, as far as the provider says."""
+    """A provider's answer, as it comes."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
         self.media_type = response.headers.get("content-type", "application/json")
-        self.tokens = 0
+        self._parts = {b"input": 0, b"output": 0}
+        self._total = 0
+
+    @property
+    def tokens(self) -> int:
+        """Used for it, as far as the provider says."""
+        return self._total or sum(self._parts.values())
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Bytes, none held back."""
         tail = b""
         async for chunk in self._response.aiter_bytes():
+            self._count(tail + chunk)
             tail = (tail + chunk)[-_TAIL_BYTES:]
-            self._count(tail)
             yield chunk
 
     async def whole(self) -> bytes:
@@ -274,7 +288,8 @@ class _Reply:
     def _count(self, data: bytes) -> None:
         found = _TOTAL.findall(data)
         if found:
-            self.tokens = int(found[-1])
+            self._total = int(found[-1])
+        self._parts.update((name, int(number)) for name, number in _PART.findall(data))
 
 
 class Upstreams:
