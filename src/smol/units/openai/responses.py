@@ -1,9 +1,8 @@
-"""`/v1/responses`, after Open Responses: its requests, answers and stream of events, and what is kept of them."""
+"""`/v1/responses`, after Open Responses: its requests and answers, whole and as events."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -24,9 +23,7 @@ from smol.units.openai.reading import (
 )
 
 __all__ = [
-    "Kept",
     "ResponseRequest",
-    "Responses",
     "ask_of",
     "events",
     "opening",
@@ -35,7 +32,6 @@ __all__ = [
     "turn_of",
 ]
 
-MOST_KEPT = 256
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -113,41 +109,6 @@ class ResponseRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     conversation: Json = None
     prompt: Json = None
     top_logprobs: int | None = None
-
-
-class Kept(msgspec.Struct):
-    """A response that may be asked for again, with the conversation up to it. owner: name of the key it is for."""
-
-    value: dict[str, Json]
-    turns: list[Turn]
-    owner: str
-
-
-class Responses:
-    """The latest responses that were to be stored, in memory."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-
-    def keep(self, kept: Kept) -> None:
-        """Keep one, and let the oldest go."""
-        self._kept[str(kept.value["id"])] = kept
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
-
-    def get(self, response_id: str, owner: str, param: str = "response_id") -> Kept:
-        """Raises Refusal 404, also for one that is somebody else's."""
-        kept = self._kept.get(response_id)
-        if kept is None or kept.owner != owner:
-            raise Refusal(
-                404, f"no response {response_id!r}: it is not there, or no longer", code="NOT_FOUND", param=param
-            )
-        return kept
-
-    def delete(self, response_id: str, owner: str) -> None:
-        """Raises Refusal 404."""
-        self.get(response_id, owner)
-        del self._kept[response_id]
 
 
 def read_response(body: bytes) -> ResponseRequest:

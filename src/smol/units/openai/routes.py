@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -10,21 +9,22 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from smol.types import Attachment, Json
-from smol.units.gateway.arguments import parse_form
+from smol.types import Json
 from smol.units.gateway.hosts import HostAccess
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
-from smol.units.gateway.paths import Path
+from smol.units.gateway.paths import Endpoint, Handler, Path
 from smol.units.gateway.problems import Refusal
-from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, send_bytes, while_connected
+from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, while_connected
 from smol.units.gateway.settings import AgentSettings
-from smol.units.openai import chat, messages, responses
+from smol.units.openai import chat, completions, messages, responses
 from smol.units.openai.conversation import Answer, Ask
 from smol.units.openai.files import Files
 from smol.units.openai.forwarding import Forwarded, Forwarding
+from smol.units.openai.kept import Kept, Responses
 from smol.units.openai.model import MODEL, answer
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import send_events, send_json
+from smol.units.openai.uploads import Uploads
 from smol.units.openai.upstreams import Upstreams
 
 __all__ = ["Faces"]
@@ -42,9 +42,9 @@ class Faces:
         self._host = host
         self._forwarding = Forwarding(host, agent)
         self._bodies = bodies
-        self._files = files
+        self._uploads = Uploads(files, bodies)
         self._upstreams = upstreams
-        self._responses = responses.Responses()
+        self._responses = Responses()
 
     def routes(self) -> list[BaseRoute]:
         """Where what is answered."""
@@ -57,13 +57,11 @@ class Faces:
             "/v1/messages/count_tokens": self._count_tokens,
         }
         return [
-            *(Path(path, _Endpoint(self._model(path, smol)), methods=["POST"]) for path, smol in posts.items()),
-            Path("/v1/models", _Endpoint(self._models), methods=_MODEL_METHODS),
-            Path("/v1/models/{model:path}", _Endpoint(self._one_model), methods=_MODEL_METHODS),
-            Path("/v1/responses/{id}", _Endpoint(self._kept_response), methods=["GET", "DELETE"]),
-            Path("/v1/files", _Endpoint(self._all_files), methods=["GET", "POST"]),
-            Path("/v1/files/{id}", _Endpoint(self._one_file), methods=["GET", "DELETE"]),
-            Path("/v1/files/{id}/content", _Endpoint(self._file_content), methods=["GET"]),
+            *(Path(path, Endpoint(self._model(path, smol)), methods=["POST"]) for path, smol in posts.items()),
+            Path("/v1/models", Endpoint(self._models), methods=_MODEL_METHODS),
+            Path("/v1/models/{model:path}", Endpoint(self._one_model), methods=_MODEL_METHODS),
+            Path("/v1/responses/{id}", Endpoint(self._kept_response), methods=["GET", "DELETE"]),
+            *self._uploads.routes(),
         ]
 
     async def close(self) -> None:
@@ -72,7 +70,7 @@ class Faces:
 
     # Who answers --------------------------------------------------------------------------------
 
-    def _model(self, path: str, smol: _Answering) -> _Handler:
+    def _model(self, path: str, smol: _Answering) -> Handler:
         """Answer by `smol`, or by the provider of the model that is named."""
 
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +114,7 @@ class Faces:
 
     async def _chat(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = chat.read_chat(body)
-        ask = chat.ask_of(request, self._pictures(visit))
+        ask = chat.ask_of(request, self._uploads.pictures(visit))
         work = self._work(visit, ask)
         copies = request.n or 1
         if request.stream:
@@ -131,18 +129,18 @@ class Faces:
         await send_json(send, chat.completion(ask, found, request.model, copies))
 
     async def _completions(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
-        request = decode_request(body, chat.CompletionRequest)
-        ask = chat.ask_of_prompt(request)
+        request = decode_request(body, completions.CompletionRequest)
+        ask = completions.ask_of(request)
         work = self._work(visit, ask)
         copies = request.n or 1
         if request.stream:
             options = request.stream_options
             usage = options is not None and options.include_usage
-            items = chat.text_chunks(ask, work, request.model, copies, usage)
+            items = completions.chunks(ask, work, request.model, copies, usage)
             await send_events(visit, items, receive, send, named=False)
             return
         found = await while_connected(work(), receive)
-        await send_json(send, chat.text_completion(ask, found, request.model, copies))
+        await send_json(send, completions.completion(ask, found, request.model, copies))
 
     async def _respond(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = responses.read_response(body)
@@ -150,7 +148,7 @@ class Faces:
         before = []
         if request.previous_response_id:
             before = self._responses.get(request.previous_response_id, owner, "previous_response_id").turns
-        ask = responses.ask_of(request, before, self._pictures(visit))
+        ask = responses.ask_of(request, before, self._uploads.pictures(visit))
         opened = responses.opening()
 
         async def work() -> Answer:
@@ -158,7 +156,7 @@ class Faces:
             if request.store is not False:
                 value = responses.response(request, ask, found, opened)
                 said = [turn for turn in ask.turns if turn.role != "system"] + [responses.turn_of(found)]
-                self._responses.keep(responses.Kept(value, said, owner))
+                self._responses.keep(Kept(value, said, owner))
             return found
 
         if request.stream:
@@ -202,7 +200,7 @@ class Faces:
 
     async def _message(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = messages.read_message(body)
-        ask = messages.ask_of(request, self._pictures(visit))
+        ask = messages.ask_of(request, self._uploads.pictures(visit))
         work = self._work(visit, ask)
         if request.stream:
             await send_events(
@@ -213,81 +211,8 @@ class Faces:
         await send_json(send, messages.message(ask, found, request.model))
 
     async def _count_tokens(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
-        ask = messages.ask_of(messages.read_message(body), self._pictures(visit))
+        ask = messages.ask_of(messages.read_message(body), self._uploads.pictures(visit))
         await send_json(send, {"input_tokens": ask.prompt_tokens()})
 
-    # Files --------------------------------------------------------------------------------------
 
-    def _pictures(self, visit: Visit) -> Callable[[str, str], Attachment]:
-        def read(file_id: str, param: str) -> Attachment:
-            visit.check_allowed("openai.files")
-            return self._files.read(file_id, param)
-
-        return read
-
-    async def _all_files(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["smol"]
-        visit.check_allowed("openai.files")
-        if scope["method"] != "POST":
-            data = [file.public() for file in await asyncio.to_thread(self._files.list)]
-            await send_json(
-                send,
-                {
-                    "object": "list",
-                    "data": data,
-                    "has_more": False,
-                    "first_id": data[0]["id"] if data else "",
-                    "last_id": data[-1]["id"] if data else "",
-                },
-            )
-            return
-        if visit.media_type != b"multipart/form-data":
-            raise Refusal(415, "send multipart/form-data with a file and its purpose")
-        attachment, purpose = _uploaded(visit, await self._bodies.read(visit, receive))
-        await send_json(send, (await self._files.add(attachment, purpose)).public())
-
-    async def _one_file(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["smol"]
-        visit.check_allowed("openai.files")
-        found = scope["path_params"]["id"]
-        if scope["method"] == "DELETE":
-            self._files.delete(found)
-            await send_json(send, {"id": found, "object": "file", "deleted": True})
-            return
-        await send_json(send, self._files.get(found).public())
-
-    async def _file_content(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["smol"]
-        visit.check_allowed("openai.files")
-        found = await asyncio.to_thread(self._files.read, scope["path_params"]["id"])
-        headers = {"content-security-policy": "sandbox", "content-disposition": "attachment"}
-        await send_bytes(send, 200, bytes(found.data), "application/octet-stream", headers)
-
-
-_Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Answering = Callable[[Visit, bytes, Receive, Send], Awaitable[None]]
-
-
-class _Endpoint:
-    """A method as an ASGI application."""
-
-    def __init__(self, handler: _Handler) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._handler(scope, receive, send)
-
-
-def _uploaded(visit: Visit, body: bytes) -> tuple[Attachment, str]:
-    found: Attachment | None = None
-    purpose = "user_data"
-    for part in parse_form(visit.headers[b"content-type"], body):
-        if part.name == "file" and part.file is not None:
-            kind = part.headers.get("content-type", b"").decode("latin-1") or "application/octet-stream"
-            name = part.file.replace("\\", "/").rpartition("/")[2]
-            found = Attachment(bytes(part.data), kind, name or None)
-        elif part.name == "purpose":
-            purpose = part.data.decode("utf-8", "replace")[:64]
-    if found is None:
-        raise Refusal(400, "the form has no file named 'file'", param="file")
-    return found, purpose

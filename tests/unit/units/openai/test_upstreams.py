@@ -14,7 +14,8 @@ import pytest
 from smol.errors import FailedPrecondition, ResourceExhausted, SmolError, Unavailable
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.settings import Upstream
-from smol.units.openai.upstreams import Breaker, Provider, Upstreams
+from smol.units.openai.bounds import Breaker
+from smol.units.openai.upstreams import Provider, Upstreams
 
 Answers = Callable[[httpx2.Request], httpx2.Response]
 
