@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.units.openai.agent.wires import ChatLab, Lab, MessagesLab, ResponsesLab
+
 openai = pytest.importorskip("openai")
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -36,6 +38,7 @@ class _Provider(BaseHTTPRequestHandler):
     """A provider of one's own: fails once, streams slowly, knows its key."""
 
     asked: int = 0
+    bodies: list[Any]
     cut: threading.Event
 
     def do_POST(self) -> None:
@@ -66,28 +69,25 @@ class _Provider(BaseHTTPRequestHandler):
 
     def _use_a_tool(self, body: Any) -> None:
         """Compute with the tool that is offered, then tell what it said."""
-        told = [message["content"] for message in body["messages"] if message["role"] == "tool"]
-        function = {"name": "math_evaluate", "arguments": '{"expression": "6*7"}'}
-        message: dict[str, Any] = {"role": "assistant", "content": None}
-        if told:
-            message["content"] = f"It is {json.loads(told[0])['exact']}."
-        else:
-            message["tool_calls"] = [{"id": "call_1", "type": "function", "index": 0, "function": function}]
-        finish = "stop" if told else "tool_calls"
-        base = {"id": "c", "created": 1, "model": "far-agent"}
+        type(self).bodies.append(body)
+        wires: dict[str, type[Lab]] = {
+            "chat/completions": ChatLab,
+            "responses": ResponsesLab,
+            "messages": MessagesLab,
+        }
+        wire = wires[self.path.removeprefix("/v1/")]
+        told = wire.result(body)
+        ours = ("math_evaluate", {"expression": "6*7"})
+        reply = wire.says(f"It is {json.loads(told[0])['exact']}.") if told else wire.says("", ours)
         if not body.get("stream"):
-            choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
-            usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-            self._answer(200, {**base, "object": "chat.completion", "choices": [choice], "usage": usage})
+            self._answer(200, {**reply, "model": body["model"]})
             return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        for delta, end in ((message, None), ({}, finish)):
-            choice = {"index": 0, "delta": delta, "finish_reason": end}
-            chunk = {**base, "object": "chat.completion.chunk", "choices": [choice]}
-            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-        self.wfile.write(b"data: [DONE]\n\n")
+        for event in wire.events(reply):
+            self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+        self.wfile.write(b"data: [DONE]\n\n" if wire is ChatLab else b"")
 
     def _answer(self, status: int, value: Any) -> None:
         data = json.dumps(value).encode()
@@ -123,7 +123,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def provider() -> Iterator[Any]:
-    handler = type("Provider", (_Provider,), {"asked": 0, "cut": threading.Event()})
+    handler = type("Provider", (_Provider,), {"asked": 0, "bodies": [], "cut": threading.Event()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = False
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -436,35 +436,75 @@ def test_a_provider_answers_for_its_models(start: Any, provider: Any, tmp_path: 
             assert handler.cut.wait(10)
 
 
-def test_a_providers_model_uses_our_operations_when_it_is_asked_to(
-    start: Any, provider: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server, handler = provider
+OURS: Any = [{"type": "smol", "operations": ["math.*"]}]
+"""Our operations among the tools of a provider's model."""
+
+
+@pytest.fixture
+def far(start: Any, provider: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of a Smol that has a provider whose model `far-agent` uses tools."""
     monkeypatch.setenv("FAR_KEY", "upstream-secret")
     table = tmp_path / "smol.toml"
     table.write_text(
-        f'[gateway.upstreams.far]\nurl = "http://127.0.0.1:{server.server_port}/v1"\n'
+        f'[gateway.upstreams.far]\nurl = "http://127.0.0.1:{provider[0].server_port}/v1"\n'
         'models = ["far-*"]\nkey_variable = "FAR_KEY"\n'
     )
     with start(SMOL_CONFIG=str(table)) as client:
         url = client.gateway.address()["url"] + "/v1"
-        with openai.OpenAI(base_url=url, api_key="any", max_retries=0) as ai:
+        with openai.OpenAI(base_url=url, api_key="any", max_retries=0, _strict_response_validation=True) as ai:
+            yield ai
 
-            def ask(**options: Any) -> Any:
-                messages = [{"role": "user", "content": "6*7?"}]
-                tools = [{"type": "smol", "operations": ["math.*"]}]
-                return ai.chat.completions.create(model="far-agent", messages=messages, tools=tools, **options)
 
-            answer = ask()
-            assert answer.choices[0].message.content == "It is 42."
-            assert answer.choices[0].message.tool_calls is None
-            assert answer.usage.total_tokens == 6
-            assert answer.smol_calls[0]["operation"] == "math.evaluate"
-            with ask(stream=True) as stream:
-                assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "It is 42."
-            assert handler.asked == 4
-            with pytest.raises(openai.BadRequestError, match="chat/completions"):
-                ai.responses.create(model="far-agent", input="6*7?", tools=[{"type": "smol"}])
+def test_a_providers_model_uses_our_operations_in_a_chat(far: Any, provider: Any) -> None:
+    def ask(**options: Any) -> Any:
+        messages = [{"role": "user", "content": "6*7?"}]
+        return far.chat.completions.create(model="far-agent", messages=messages, tools=OURS, **options)
+
+    answer = ask()
+    assert answer.choices[0].message.content == "It is 42."
+    assert answer.choices[0].message.tool_calls is None
+    assert answer.usage.total_tokens == 24
+    assert answer.smol_calls[0]["operation"] == "math.evaluate"
+    with ask(stream=True) as stream:
+        texts = [choice.delta.content or "" for chunk in stream for choice in chunk.choices]
+        assert "".join(texts) == "It is 42."
+    assert provider[1].asked == 4
+
+
+def test_a_providers_model_uses_our_operations_in_a_response(far: Any, provider: Any) -> None:
+    asked: Any = {"model": "far-agent", "input": "6*7?", "tools": OURS}
+    answer = far.responses.create(**asked)
+    assert (answer.output_text, answer.status) == ("It is 42.", "completed")
+    assert answer.usage.total_tokens == 24
+    assert answer.smol_calls[0]["operation"] == "math.evaluate"
+    with far.responses.stream(**asked) as stream:
+        numbers = [event.sequence_number for event in stream]
+        streamed = stream.get_final_response()
+    assert numbers == list(range(len(numbers)))
+    assert streamed.output_text == "It is 42."
+    assert [item.type for item in streamed.output] == ["reasoning", "reasoning", "message"]
+    # The provider goes on from its own last answer, under an id that the caller never saw.
+    far.responses.create(model="far-agent", input="And?", previous_response_id=streamed.id)
+    last = provider[1].bodies[-1]["previous_response_id"]
+    assert last.startswith("resp_")
+    assert last != streamed.id
+
+
+def test_a_providers_model_uses_our_operations_in_a_message(far: Any) -> None:
+    user = {"role": "user", "content": "6*7?"}
+    asked = {"model": "far-agent", "max_tokens": 100, "messages": [user], "tools": OURS}
+    answer = far._client.post(f"{far.base_url}messages", json=asked).json()
+    assert MessagesLab.seen(answer) == ("It is 42.", [], "end_turn")
+    assert answer["usage"]["output_tokens"] == 4
+    assert answer["smol_calls"][0]["operation"] == "math.evaluate"
+    lines = far._client.post(f"{far.base_url}messages", json={**asked, "stream": True}).text.splitlines()
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    assert [line[7:] for line in lines if line.startswith("event: ")] == [event["type"] for event in events]
+    streamed = MessagesLab.gathered(events)
+    assert MessagesLab.seen(streamed) == ("It is 42.", [], "end_turn")
+    assert streamed["usage"]["input_tokens"] == 20
+    counted = far._client.post(f"{far.base_url}messages/count_tokens", json=asked)
+    assert (counted.status_code, counted.json()["type"]) == (400, "error")
 
 
 def test_a_key_limits_what_the_model_may_do(start: Any, tmp_path: Any) -> None:

@@ -75,6 +75,11 @@ class Visit:
         return self.key.allow if self.key is not None else ("*",)
 
     @property
+    def owner(self) -> str:
+        """Whose it is what this client keeps here: the name of its key, empty where none is needed."""
+        return self.key.name if self.key is not None else ""
+
+    @property
     def media_type(self) -> bytes:
         """Of the body, without parameters."""
         return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()

@@ -61,7 +61,7 @@ class AgentSettings(OfferSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     allow: patterns of operations that are offered beside those that only read, as `storage.put`.
     deny: patterns of operations that are not, whatever else is said.
-    always: offer them in every chat with a provider, not only where a request asks for it.
+    always: offer them in every chat, response and message of a provider, not only where a request asks for it.
     rounds: of asking the model for one answer; in the last it is to answer with what it has.
     calls: of operations for one answer.
     seconds: for one answer; calls after them are not made.

@@ -1,4 +1,4 @@
-"""`/v1/chat/completions`: its requests and answers, whole and in chunks. And `/v1/completions`, its ancestor."""
+"""`/v1/chat/completions`: its requests and answers, whole and in chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smol import __version__
 from smol.types import Json
 from smol.units.gateway.arguments import from_data_uri
 from smol.units.gateway.problems import Refusal
-from smol.units.openai.agent import KIND
+from smol.units.openai.agent.dialect import KIND
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
 from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import (
@@ -27,14 +27,16 @@ from smol.units.openai.reading import (
 
 __all__ = [
     "ChatRequest",
-    "CompletionRequest",
+    "Copies",
+    "Penalty",
+    "Positive",
+    "Share",
+    "StreamOptions",
     "ask_of",
-    "ask_of_prompt",
     "chunks",
     "completion",
     "read_chat",
-    "text_chunks",
-    "text_completion",
+    "usage_of",
 ]
 
 FINGERPRINT = f"smol-{__version__}"
@@ -108,7 +110,9 @@ class _Format(msgspec.Struct):
     json_schema: _Schema | None = None
 
 
-class _StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct):
+    """What a stream is to hold."""
+
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
@@ -119,7 +123,7 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     stream: bool | None = False
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     tools: list[_Tool] | None = None
     tool_choice: Json = None
     parallel_tool_calls: bool | None = True
@@ -153,29 +157,6 @@ class ChatRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     web_search_options: Json = None
 
 
-class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """OpenAI's older parameters."""
-
-    model: str
-    prompt: str | list[Any] = ""
-    stream: bool | None = False
-    stream_options: _StreamOptions | None = None
-    n: Copies | None = 1
-    best_of: int | None = None
-    echo: bool | None = False
-    stop: str | list[str] | None = None
-    max_tokens: Positive | None = None
-    seed: int | None = None
-    temperature: Share | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    user: str | None = None
-    suffix: str | None = None
-    logprobs: int | None = None
-    logit_bias: dict[str, float] | None = None
-
-
 def read_chat(body: bytes) -> ChatRequest:
     """A request. Raises Refusal 400."""
     request = decode_request(body, ChatRequest)
@@ -206,20 +187,6 @@ def ask_of(request: ChatRequest, files: Pictures) -> Ask:
         schema = json_schema.schema if json_schema is not None else None
         strict = json_schema.strict if json_schema is not None else None
         ask.schema = read_format(form.type, schema, strict, "response_format.json_schema")
-    ask.check()
-    return ask
-
-
-def ask_of_prompt(request: CompletionRequest) -> Ask:
-    """What an older request asks for. Raises Refusal 400."""
-    refuse_given({name: getattr(request, name) for name in ("suffix", "logprobs", "logit_bias", "echo")})
-    if (request.best_of or 1) > 1:
-        raise Refusal(400, "best_of is not supported by this model", name="unsupported_parameter", param="best_of")
-    prompt = request.prompt[0] if isinstance(request.prompt, list) and len(request.prompt) == 1 else request.prompt
-    if not isinstance(prompt, str):
-        raise Refusal(400, "prompt must be one text; tokens and several prompts are not supported", param="prompt")
-    turn = Turn(role="user", text=prompt)
-    ask = Ask(turns=[turn], stop=read_stop(request.stop), most_tokens=request.max_tokens or 4096)
     ask.check()
     return ask
 
@@ -284,7 +251,7 @@ def completion(ask: Ask, answer: Answer, model: str, copies: int) -> dict[str, J
         "created": int(time.time()),
         "model": model,
         "choices": [{"index": index, **choice} for index in range(copies)],
-        "usage": _usage(ask, answer, copies),
+        "usage": usage_of(ask, answer, copies),
         "service_tier": "default",
         "system_fingerprint": FINGERPRINT,
     }
@@ -319,7 +286,7 @@ async def chunks(
             yield chunk(index, delta)
         yield chunk(index, {}, _finish(answer))
     if include_usage:
-        yield {**base, "choices": [], "usage": _usage(ask, answer, copies)}
+        yield {**base, "choices": [], "usage": usage_of(ask, answer, copies)}
 
 
 def _deltas(answer: Answer) -> Iterator[dict[str, Json]]:
@@ -330,45 +297,6 @@ def _deltas(answer: Answer) -> Iterator[dict[str, Json]]:
         yield {"tool_calls": [{**call, "index": number, "function": {**function, "arguments": ""}}]}
         for piece in pieces(function["arguments"]):
             yield {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}
-
-
-def text_completion(ask: Ask, answer: Answer, model: str, copies: int) -> dict[str, Json]:
-    """A whole answer of the older kind."""
-    choice = {"text": answer.text, "logprobs": None, "finish_reason": "length" if answer.cut else "stop"}
-    return {
-        "id": new_id("cmpl-"),
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [{"index": index, **choice} for index in range(copies)],
-        "usage": _usage(ask, answer, copies),
-    }
-
-
-async def text_chunks(
-    ask: Ask, work: Callable[[], Awaitable[Answer]], model: str, copies: int, include_usage: bool
-) -> AsyncGenerator[dict[str, Json]]:
-    """An answer of the older kind in chunks."""
-    base: dict[str, Json] = {
-        "id": new_id("cmpl-"),
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": model,
-    }
-    usage: dict[str, Json] = {"usage": None} if include_usage else {}
-    answer = await work()
-    for index in range(copies):
-        for piece in pieces(answer.text):
-            choice = {"index": index, "text": piece, "logprobs": None, "finish_reason": None}
-            yield {**base, "choices": [choice], **usage}
-        finish = "length" if answer.cut else "stop"
-        yield {
-            **base,
-            "choices": [{"index": index, "text": "", "logprobs": None, "finish_reason": finish}],
-            **usage,
-        }
-    if include_usage:
-        yield {**base, "choices": [], "usage": _usage(ask, answer, copies)}
 
 
 def _calls(answer: Answer) -> list[dict[str, Any]]:
@@ -382,7 +310,8 @@ def _finish(answer: Answer) -> str:
     return "tool_calls" if answer.calls else "length" if answer.cut else "stop"
 
 
-def _usage(ask: Ask, answer: Answer, copies: int) -> dict[str, Json]:
+def usage_of(ask: Ask, answer: Answer, copies: int) -> dict[str, Json]:
+    """Tokens of a request and of its answers."""
     read, said = ask.prompt_tokens(), answer.tokens() * copies
     return {
         "prompt_tokens": read,

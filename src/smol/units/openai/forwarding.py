@@ -1,25 +1,96 @@
-"""Chats that a provider's model answers: handed on as they are, or with our operations as its tools."""
+"""Requests that a provider's model answers: handed on as they are, or with our operations as its tools."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
+from typing import Any
+
+import msgspec
 
 from smol.errors import SmolError
 from smol.types import Json
+from smol.units.gateway.hosts import HostAccess
+from smol.units.gateway.offers import offers
+from smol.units.gateway.problems import Refusal
 from smol.units.gateway.requests import Receive, Send, Visit, send_bytes, while_connected
+from smol.units.gateway.settings import AgentSettings
 from smol.units.gateway.streams import Peeked, send_stream
-from smol.units.openai.agent import Agent
+from smol.units.openai.agent.chat import Chat
+from smol.units.openai.agent.dialect import Dialect, asks_for_tools
+from smol.units.openai.agent.loop import Agent
+from smol.units.openai.agent.messages import Messages
+from smol.units.openai.agent.responses import Responses
+from smol.units.openai.agent.sequels import Sequels
+from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import failure, send_events, send_json
 from smol.units.openai.upstreams import Provider
 
-__all__ = ["CHAT", "forward", "serve_agent"]
+__all__ = ["Forwarded", "Forwarding"]
 
-CHAT = "chat/completions"
+_WITH_TOOLS = (Chat.place, Responses.place, Messages.place)
 
 
-async def forward(
+class Forwarded(msgspec.Struct):
+    """What of a request says who answers it, and how."""
+
+    model: str
+    stream: bool | None = False
+    tools: Json = None
+    previous_response_id: Json = None
+
+
+class Forwarding:
+    """Answers with what providers answer."""
+
+    def __init__(self, host: HostAccess, settings: AgentSettings) -> None:
+        self._host = host
+        self._settings = settings
+        self._sequels = Sequels()
+
+    async def serve(
+        self,
+        provider: Provider,
+        place: str,
+        asked: Forwarded,
+        body: bytes,
+        visit: Visit,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer by a provider. place: the path there, below its address."""
+        wanted = asks_for_tools(asked.tools)
+        if wanted and place not in _WITH_TOOLS:
+            places = ", ".join(f"/v1/{each}" for each in _WITH_TOOLS)
+            raise Refusal(400, f"a provider's model gets Smol's operations as tools at {places}", param="tools")
+        if place == Responses.place and asked.previous_response_id:
+            request = decode_request(body, dict[str, Any])
+            resumed = self._sequels.resumed(visit.owner, request)
+            body = body if resumed is request else msgspec.json.encode(resumed)
+        if wanted or (self._settings.always and place in _WITH_TOOLS):
+            agent = await self._agent(place, body, visit)
+            await _serve_agent(provider, agent, bool(asked.stream), visit, receive, send)
+        else:
+            await _forward(provider, place, body, bool(asked.stream), visit, receive, send)
+
+    async def _agent(self, place: str, body: bytes, visit: Visit) -> Agent:
+        """A request in which the model may call our operations, as far as whoever asks may."""
+        offered = offers(await self._host.describe_all(), self._settings, visit.covered)
+
+        async def operate(operation: str, arguments: Mapping[str, Any], seconds: float) -> Json:
+            return await self._host.call(operation, arguments, deadline_seconds=seconds, trace=visit.trace)
+
+        request = decode_request(body, dict[str, Any])
+        dialect: Dialect
+        if place == Responses.place:
+            dialect = Responses(request, partial(self._sequels.keep, visit.owner))
+        else:
+            dialect = Messages(request) if place == Messages.place else Chat(request)
+        return Agent(dialect, offered, operate, self._settings)
+
+
+async def _forward(
     provider: Provider, path: str, body: bytes, stream: bool, visit: Visit, receive: Receive, send: Send
 ) -> None:
     """Answer with what a provider answers, as it comes."""
@@ -42,9 +113,25 @@ async def forward(
                 if chunk is not None:
                     yield chunk
         except SmolError as error:
-            yield failure(error, visit, path != CHAT)
+            yield failure(error, visit, path != Chat.place)
 
     await send_stream(send, receive, flowing(), "text/event-stream")
+
+
+async def _serve_agent(
+    provider: Provider, agent: Agent, stream: bool, visit: Visit, receive: Receive, send: Send
+) -> None:
+    """Answer with what a provider's model says once it has called what it wanted to."""
+    dialect = agent.dialect
+
+    async def ask(body: bytes) -> bytes:
+        return (await _whole(provider, dialect.place, body))[1]
+
+    if stream:
+        events = agent.stream(partial(_events, provider, dialect.place))
+        await send_events(visit, events, receive, send, named=dialect.named, done=dialect.done)
+    else:
+        await send_json(send, await while_connected(agent.complete(ask), receive))
 
 
 async def _whole(provider: Provider, path: str, body: bytes) -> tuple[str, bytes]:
@@ -52,21 +139,7 @@ async def _whole(provider: Provider, path: str, body: bytes) -> tuple[str, bytes
         return reply.media_type, await reply.whole()
 
 
-async def serve_agent(
-    provider: Provider, agent: Agent, stream: bool, visit: Visit, receive: Receive, send: Send
-) -> None:
-    """Answer with what a provider's model says once it has called what it wanted to."""
-    if stream:
-        await send_events(visit, agent.stream(partial(_chunks, provider)), receive, send, named=False)
-        return
-
-    async def ask(body: bytes) -> bytes:
-        return (await _whole(provider, CHAT, body))[1]
-
-    await send_json(send, await while_connected(agent.complete(ask), receive))
-
-
-async def _chunks(provider: Provider, body: bytes) -> AsyncGenerator[dict[str, Json]]:
-    async with provider.ask(CHAT, body) as reply, contextlib.aclosing(reply.events()) as events:
+async def _events(provider: Provider, path: str, body: bytes) -> AsyncGenerator[dict[str, Json]]:
+    async with provider.ask(path, body) as reply, contextlib.aclosing(reply.events()) as events:
         async for event in events:
             yield event

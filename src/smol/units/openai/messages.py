@@ -12,6 +12,7 @@ import msgspec
 
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
+from smol.units.openai.agent.dialect import KIND
 from smol.units.openai.conversation import Answer, Ask, Choice, Tool, ToolCall, Turn, as_json, new_id, pieces
 from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import Pictures, decode_request, read_tool
@@ -44,7 +45,7 @@ class _Message(msgspec.Struct):
 
 
 class _Tool(msgspec.Struct):
-    name: str
+    name: str = ""
     description: str | None = None
     input_schema: Any = None
     type: str | None = None
@@ -81,6 +82,8 @@ def ask_of(request: MessageRequest, files: Pictures) -> Ask:
         turns += _turns(each, f"messages.{index}", files)
     tools: list[Tool] = []
     for index, tool in enumerate(request.tools or ()):
+        if tool.type == KIND:
+            continue  # This model has them anyway.
         if tool.type not in (None, "custom"):
             raise Refusal(
                 400, f"tools.{index}: the tool {tool.type!r} is not supported", param=f"tools.{index}.type"

@@ -1,9 +1,8 @@
-"""`/v1/responses`, after Open Responses: its requests, answers and stream of events, and what is kept of them."""
+"""`/v1/responses`, after Open Responses: its requests and answers, whole and as events."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -11,6 +10,7 @@ import msgspec
 
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
+from smol.units.openai.agent.dialect import KIND
 from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
 from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import (
@@ -23,9 +23,7 @@ from smol.units.openai.reading import (
 )
 
 __all__ = [
-    "Kept",
     "ResponseRequest",
-    "Responses",
     "ask_of",
     "events",
     "opening",
@@ -34,7 +32,6 @@ __all__ = [
     "turn_of",
 ]
 
-MOST_KEPT = 256
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -114,41 +111,6 @@ class ResponseRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     top_logprobs: int | None = None
 
 
-class Kept(msgspec.Struct):
-    """A response that may be asked for again, with the conversation up to it. owner: name of the key it is for."""
-
-    value: dict[str, Json]
-    turns: list[Turn]
-    owner: str
-
-
-class Responses:
-    """The latest responses that were to be stored, in memory."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-
-    def keep(self, kept: Kept) -> None:
-        """Keep one, and let the oldest go."""
-        self._kept[str(kept.value["id"])] = kept
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
-
-    def get(self, response_id: str, owner: str, param: str = "response_id") -> Kept:
-        """Raises Refusal 404, also for one that is somebody else's."""
-        kept = self._kept.get(response_id)
-        if kept is None or kept.owner != owner:
-            raise Refusal(
-                404, f"no response {response_id!r}: it is not there, or no longer", code="NOT_FOUND", param=param
-            )
-        return kept
-
-    def delete(self, response_id: str, owner: str) -> None:
-        """Raises Refusal 404."""
-        self.get(response_id, owner)
-        del self._kept[response_id]
-
-
 def read_response(body: bytes) -> ResponseRequest:
     """A request. Raises Refusal 400."""
     request = decode_request(body, ResponseRequest)
@@ -168,7 +130,11 @@ def ask_of(request: ResponseRequest, before: list[Turn], files: Pictures) -> Ask
             turns.append(turn)
     ask = Ask(
         turns=turns,
-        tools=[_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools or ())],
+        tools=[
+            _tool(tool, f"tools[{index}]")
+            for index, tool in enumerate(request.tools or ())
+            if tool.type != KIND  # This model has them anyway.
+        ],
         choice=read_choice(request.tool_choice),
         parallel=request.parallel_tool_calls is not False,
         most_tokens=request.max_output_tokens,
@@ -260,7 +226,7 @@ def response(
         "top_logprobs": 0,
         "text": {"format": shown, "verbosity": "medium"},
         "tool_choice": request.tool_choice or "auto",
-        "tools": [_shown_tool(tool) for tool in request.tools or ()],
+        "tools": [_shown_tool(tool) for tool in request.tools or () if tool.type != KIND],
         "truncation": request.truncation or "disabled",
         **({"user": request.user} if request.user is not None else {}),
         "safety_identifier": request.safety_identifier,

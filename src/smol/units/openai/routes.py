@@ -2,48 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
 from starlette.routing import BaseRoute
 
-from smol.types import Attachment, Json
+from smol.types import Json
 from smol.units.gateway.fetching import Fetcher
 from smol.units.gateway.hosts import HostAccess
-from smol.units.gateway.offers import offers
 from smol.units.gateway.operations import PROGRAMS, check_here_only, limit_program
-from smol.units.gateway.paths import Path
+from smol.units.gateway.paths import Endpoint, Handler, Path
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit, while_connected
 from smol.units.gateway.settings import AgentSettings
-from smol.units.openai import chat, messages, responses
-from smol.units.openai.agent import Agent, asks_for_tools
+from smol.units.openai import chat, completions, messages, responses
 from smol.units.openai.conversation import Answer, Ask
 from smol.units.openai.embeddings import EMBEDDER, embed, read_embedding
 from smol.units.openai.files import Files
-from smol.units.openai.forwarding import CHAT, forward, serve_agent
+from smol.units.openai.forwarding import Forwarded, Forwarding
+from smol.units.openai.kept import Kept, Responses
 from smol.units.openai.model import MODEL, answer
 from smol.units.openai.pictures import fetch_pictures, has_remote
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import send_events, send_json
-from smol.units.openai.uploads import read_upload, send_file
+from smol.units.openai.uploads import Uploads
 from smol.units.openai.upstreams import Upstreams
 
 __all__ = ["Faces"]
 
 _STARTED = int(time.time())
 _MODEL_METHODS = ["GET"]
-EMBEDDINGS = "/v1/embeddings"
-
-
-class _Named(msgspec.Struct):
-    model: str
-    stream: bool | None = False
-    tools: Json = None
+_EMBEDDINGS = "/v1/embeddings"
 
 
 class Faces:
@@ -59,31 +50,29 @@ class Faces:
         fetcher: Fetcher,
     ) -> None:
         self._host = host
-        self._agent = agent
+        self._forwarding = Forwarding(host, agent)
         self._bodies = bodies
-        self._files = files
+        self._uploads = Uploads(files, bodies)
         self._upstreams = upstreams
         self._fetcher = fetcher
-        self._responses = responses.Responses()
+        self._responses = Responses()
 
     def routes(self) -> list[BaseRoute]:
         """Where what is answered."""
         posts = {
-            f"/v1/{CHAT}": self._chat,
+            "/v1/chat/completions": self._chat,
             "/v1/completions": self._completions,
             "/v1/responses": self._respond,
-            EMBEDDINGS: self._embeddings,
+            _EMBEDDINGS: self._embeddings,
             "/v1/messages": self._message,
             "/v1/messages/count_tokens": self._count_tokens,
         }
         return [
-            *(Path(path, _Endpoint(self._model(path, smol)), methods=["POST"]) for path, smol in posts.items()),
-            Path("/v1/models", _Endpoint(self._models), methods=_MODEL_METHODS),
-            Path("/v1/models/{model:path}", _Endpoint(self._one_model), methods=_MODEL_METHODS),
-            Path("/v1/responses/{id}", _Endpoint(self._kept_response), methods=["GET", "DELETE"]),
-            Path("/v1/files", _Endpoint(self._all_files), methods=["GET", "POST"]),
-            Path("/v1/files/{id}", _Endpoint(self._one_file), methods=["GET", "DELETE"]),
-            Path("/v1/files/{id}/content", _Endpoint(self._file_content), methods=["GET"]),
+            *(Path(path, Endpoint(self._model(path, smol)), methods=["POST"]) for path, smol in posts.items()),
+            Path("/v1/models", Endpoint(self._models), methods=_MODEL_METHODS),
+            Path("/v1/models/{model:path}", Endpoint(self._one_model), methods=_MODEL_METHODS),
+            Path("/v1/responses/{id}", Endpoint(self._kept_response), methods=["GET", "DELETE"]),
+            *self._uploads.routes(),
         ]
 
     async def close(self) -> None:
@@ -92,7 +81,7 @@ class Faces:
 
     # Who answers --------------------------------------------------------------------------------
 
-    def _model(self, path: str, smol: _Answering) -> _Handler:
+    def _model(self, path: str, smol: _Answering) -> Handler:
         """Answer by `smol`, or by the provider of the model that is named."""
 
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,7 +89,7 @@ class Faces:
             if visit.media_type != b"application/json":
                 raise Refusal(415, "send application/json")
             body = await self._bodies.read(visit, receive)
-            named = decode_request(body, _Named)
+            named = decode_request(body, Forwarded)
             if named.model in (MODEL, EMBEDDER):
                 _check_serves(named.model, path)
                 await smol(visit, body, receive, send)
@@ -109,28 +98,10 @@ class Faces:
             if provider is None:
                 raise self._no_model(named.model)
             visit.check_allowed("openai.upstream")
-            asked, stream = asks_for_tools(named.tools), bool(named.stream)
             place = path.removeprefix("/v1/")
-            if place == CHAT and (asked or self._agent.always):
-                agent = await self._agent_of(visit, body)
-                await serve_agent(provider, agent, stream, visit, receive, send)
-                return
-            if asked:
-                raise Refusal(
-                    400, f"a provider's model gets Smol's operations as tools at /v1/{CHAT}", param="tools"
-                )
-            await forward(provider, place, body, stream, visit, receive, send)
+            await self._forwarding.serve(provider, place, named, body, visit, receive, send)
 
         return handle
-
-    async def _agent_of(self, visit: Visit, body: bytes) -> Agent:
-        """A request in which the model may call our operations, as far as whoever asks may."""
-        offered = offers(await self._host.describe_all(), self._agent, visit.covered)
-
-        async def call(operation: str, arguments: Mapping[str, Any], seconds: float) -> Json:
-            return await self._host.call(operation, arguments, deadline_seconds=seconds, trace=visit.trace)
-
-        return Agent(decode_request(body, dict[str, Any]), offered, call, self._agent)
 
     def _no_model(self, model: str) -> Refusal:
         known = ", ".join([MODEL, EMBEDDER, *(name for name, _ in self._upstreams.models())])
@@ -151,11 +122,17 @@ class Faces:
     def _work(self, visit: Visit, ask: Ask) -> Callable[[], Awaitable[Answer]]:
         return lambda: answer(ask, partial(self._call, visit))
 
+    async def _fetch(self, visit: Visit, ask: Ask, receive: Receive) -> None:
+        """Have the pictures that a request gives only the addresses of."""
+        if has_remote(ask):
+            visit.check_allowed("openai.fetch")
+            await while_connected(fetch_pictures(ask, self._fetcher, partial(self._bodies.hold, visit)), receive)
+
     # OpenAI -------------------------------------------------------------------------------------
 
     async def _chat(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = chat.read_chat(body)
-        ask = chat.ask_of(request, self._pictures(visit))
+        ask = chat.ask_of(request, self._uploads.pictures(visit))
         await self._fetch(visit, ask, receive)
         work = self._work(visit, ask)
         copies = request.n or 1
@@ -171,26 +148,26 @@ class Faces:
         await send_json(send, chat.completion(ask, found, request.model, copies))
 
     async def _completions(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
-        request = decode_request(body, chat.CompletionRequest)
-        ask = chat.ask_of_prompt(request)
+        request = decode_request(body, completions.CompletionRequest)
+        ask = completions.ask_of(request)
         work = self._work(visit, ask)
         copies = request.n or 1
         if request.stream:
             options = request.stream_options
             usage = options is not None and options.include_usage
-            items = chat.text_chunks(ask, work, request.model, copies, usage)
+            items = completions.chunks(ask, work, request.model, copies, usage)
             await send_events(visit, items, receive, send, named=False)
             return
         found = await while_connected(work(), receive)
-        await send_json(send, chat.text_completion(ask, found, request.model, copies))
+        await send_json(send, completions.completion(ask, found, request.model, copies))
 
     async def _respond(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = responses.read_response(body)
-        owner = _owner(visit)
+        owner = visit.owner
         before = []
         if request.previous_response_id:
             before = self._responses.get(request.previous_response_id, owner, "previous_response_id").turns
-        ask = responses.ask_of(request, before, self._pictures(visit))
+        ask = responses.ask_of(request, before, self._uploads.pictures(visit))
         await self._fetch(visit, ask, receive)
         opened = responses.opening()
 
@@ -199,7 +176,7 @@ class Faces:
             if request.store is not False:
                 value = responses.response(request, ask, found, opened)
                 said = [turn for turn in ask.turns if turn.role != "system"] + [responses.turn_of(found)]
-                self._responses.keep(responses.Kept(value, said, owner))
+                self._responses.keep(Kept(value, said, owner))
             return found
 
         if request.stream:
@@ -209,7 +186,7 @@ class Faces:
         await send_json(send, responses.response(request, ask, found, opened))
 
     async def _kept_response(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found, owner = scope["path_params"]["id"], _owner(scope["smol"])
+        found, owner = scope["path_params"]["id"], scope["smol"].owner
         if scope["method"] == "DELETE":
             self._responses.delete(found, owner)
             await send_json(send, {"id": found, "object": "response", "deleted": True})
@@ -238,7 +215,7 @@ class Faces:
 
     async def _message(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
         request = messages.read_message(body)
-        ask = messages.ask_of(request, self._pictures(visit))
+        ask = messages.ask_of(request, self._uploads.pictures(visit))
         await self._fetch(visit, ask, receive)
         work = self._work(visit, ask)
         if request.stream:
@@ -250,83 +227,19 @@ class Faces:
         await send_json(send, messages.message(ask, found, request.model))
 
     async def _count_tokens(self, visit: Visit, body: bytes, receive: Receive, send: Send) -> None:
-        ask = messages.ask_of(messages.read_message(body), self._pictures(visit))
+        ask = messages.ask_of(messages.read_message(body), self._uploads.pictures(visit))
         await send_json(send, {"input_tokens": ask.prompt_tokens()})
 
-    # Files --------------------------------------------------------------------------------------
 
-    def _pictures(self, visit: Visit) -> Callable[[str, str], Attachment]:
-        def read(file_id: str, param: str) -> Attachment:
-            visit.check_allowed("openai.files")
-            return self._files.read(file_id, param)
-
-        return read
-
-    async def _fetch(self, visit: Visit, ask: Ask, receive: Receive) -> None:
-        """Have the pictures that a request gives only the addresses of."""
-        if has_remote(ask):
-            visit.check_allowed("openai.fetch")
-            await while_connected(fetch_pictures(ask, self._fetcher, partial(self._bodies.hold, visit)), receive)
-
-    async def _all_files(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["smol"]
-        visit.check_allowed("openai.files")
-        if scope["method"] != "POST":
-            data = [file.public() for file in await asyncio.to_thread(self._files.list)]
-            await send_json(
-                send,
-                {
-                    "object": "list",
-                    "data": data,
-                    "has_more": False,
-                    "first_id": data[0]["id"] if data else "",
-                    "last_id": data[-1]["id"] if data else "",
-                },
-            )
-            return
-        kept = await read_upload(visit, receive, self._bodies, self._files)
-        await send_json(send, kept.public())
-
-    async def _one_file(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["smol"]
-        visit.check_allowed("openai.files")
-        found = scope["path_params"]["id"]
-        if scope["method"] == "DELETE":
-            self._files.delete(found)
-            await send_json(send, {"id": found, "object": "file", "deleted": True})
-            return
-        await send_json(send, self._files.get(found).public())
-
-    async def _file_content(self, scope: Scope, receive: Receive, send: Send) -> None:
-        visit: Visit = scope["smol"]
-        visit.check_allowed("openai.files")
-        await send_file(send, self._files, scope["path_params"]["id"])
-
-
-_Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 _Answering = Callable[[Visit, bytes, Receive, Send], Awaitable[None]]
-
-
-class _Endpoint:
-    """A method as an ASGI application."""
-
-    def __init__(self, handler: _Handler) -> None:
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._handler(scope, receive, send)
 
 
 def _check_serves(model: str, path: str) -> None:
     """Raises Refusal 404 for one of our models where another one answers."""
-    fitting = EMBEDDER if path == EMBEDDINGS else MODEL
+    fitting = EMBEDDER if path == _EMBEDDINGS else MODEL
     if model != fitting:
-        does = "makes no embeddings" if path == EMBEDDINGS else "makes embeddings, and nothing else"
+        does = "makes no embeddings" if path == _EMBEDDINGS else "makes embeddings, and nothing else"
         raise Refusal(
             404, f"the model {model!r} {does}: {path} takes {fitting!r}, or a provider's model",
             code="NOT_FOUND", name="model_not_found", param="model",
         )  # fmt: skip
-
-
-def _owner(visit: Visit) -> str:
-    return visit.key.name if visit.key is not None else ""

@@ -1,67 +1,76 @@
-"""Files on their way in and out of `/v1/files`: piece by piece, between the client and the disk."""
+"""`/v1/files`: pictures that are sent once and named by their id."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
-from smol.sizes import KIB
-from smol.units.gateway.forms import FormReader, Part
-from smol.units.gateway.problems import Refusal
-from smol.units.gateway.requests import Bodies, Receive, Send, Visit
-from smol.units.openai.files import File, Files, Upload
+from starlette.routing import BaseRoute
 
-__all__ = ["read_upload", "send_file"]
+from smol.types import Attachment
+from smol.units.gateway.paths import Endpoint, Path
+from smol.units.gateway.requests import Bodies, Receive, Scope, Send, Visit
+from smol.units.openai.files import Files
+from smol.units.openai.reading import Pictures
+from smol.units.openai.sending import send_json
+from smol.units.openai.transfers import read_upload, send_file
 
-_LARGEST_FIELD_BYTES = 4 * KIB
-_PIECE_BYTES = 256 * KIB
-
-
-async def read_upload(visit: Visit, receive: Receive, bodies: Bodies, files: Files) -> File:
-    """Keep the file of a form with its purpose. Raises Refusal for what is none, and when there is no room."""
-    if visit.media_type != b"multipart/form-data":
-        raise Refusal(415, "send multipart/form-data with a file and its purpose")
-    reader = FormReader(visit.headers[b"content-type"])
-    done = 0
-    async with files.upload() as upload, contextlib.aclosing(bodies.pieces(visit, receive)) as pieces:
-        async for piece in pieces:
-            reader.feed(piece)
-            for part in reader.parts[done:]:
-                await _take(part, upload)
-            done = max(0, len(reader.parts) - 1)
-        parts = reader.finish()
-        sent = [part for part in parts if _is_the_file(part)]
-        if len(sent) != 1:
-            raise Refusal(400, f"the form has {len(sent)} files named 'file', and must have one", param="file")
-        purpose = next((part for part in parts if part.name == "purpose"), None)
-        named = purpose.data.decode("utf-8", "replace")[:64] if purpose is not None else "user_data"
-        return await files.keep(upload, sent[0].file or "", sent[0].media_type, named)
+__all__ = ["Uploads"]
 
 
-async def _take(part: Part, upload: Upload) -> None:
-    """What has come of a part goes to the disk, or stays if it is a field."""
-    if _is_the_file(part):
-        await upload.write(part.data)
-        part.data.clear()
-    elif len(part.data) > _LARGEST_FIELD_BYTES:
-        raise Refusal(400, f"the field {part.name!r} is too long, or is no file named 'file'", param=part.name)
+class Uploads:
+    """Files as OpenAI's clients send and ask for them."""
 
+    def __init__(self, files: Files, bodies: Bodies) -> None:
+        self._files = files
+        self._bodies = bodies
 
-def _is_the_file(part: Part) -> bool:
-    return part.name == "file" and part.file is not None
-
-
-async def send_file(send: Send, files: Files, file_id: str) -> None:
-    """Answer with the bytes of a file. Raises Refusal 404."""
-    path = files.path(file_id)
-    with await asyncio.to_thread(path.open, "rb") as file:
-        headers = [
-            (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % path.stat().st_size),
-            (b"content-security-policy", b"sandbox"),
-            (b"content-disposition", b"attachment"),
+    def routes(self) -> list[BaseRoute]:
+        """Where what is answered."""
+        return [
+            Path("/v1/files", Endpoint(self._all), methods=["GET", "POST"]),
+            Path("/v1/files/{id}", Endpoint(self._one), methods=["GET", "DELETE"]),
+            Path("/v1/files/{id}/content", Endpoint(self._content), methods=["GET"]),
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+
+    def pictures(self, visit: Visit) -> Pictures:
+        """The files that whoever asks may look at."""
+
+        def read(file_id: str, param: str) -> Attachment:
+            visit.check_allowed("openai.files")
+            return self._files.read(file_id, param)
+
+        return read
+
+    async def _all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["smol"]
+        visit.check_allowed("openai.files")
+        if scope["method"] != "POST":
+            data = [file.public() for file in await asyncio.to_thread(self._files.list)]
+            await send_json(
+                send,
+                {
+                    "object": "list",
+                    "data": data,
+                    "has_more": False,
+                    "first_id": data[0]["id"] if data else "",
+                    "last_id": data[-1]["id"] if data else "",
+                },
+            )
+            return
+        kept = await read_upload(visit, receive, self._bodies, self._files)
+        await send_json(send, kept.public())
+
+    async def _one(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["smol"]
+        visit.check_allowed("openai.files")
+        found = scope["path_params"]["id"]
+        if scope["method"] == "DELETE":
+            self._files.delete(found)
+            await send_json(send, {"id": found, "object": "file", "deleted": True})
+            return
+        await send_json(send, self._files.get(found).public())
+
+    async def _content(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit: Visit = scope["smol"]
+        visit.check_allowed("openai.files")
+        await send_file(send, self._files, scope["path_params"]["id"])

@@ -1,7 +1,7 @@
 """Providers of language models behind Smol: chosen by the model's name, streamed through as they answer.
 
-Retries before the first byte only, a breaker for a provider that is down, a bound on requests at once and on
-tokens a day. What a provider says about its key is never handed on.
+Retries before the first byte only, and a bound on requests at once. What a provider says about its key is never
+handed on.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from smol.errors import DeadlineExceeded, FailedPrecondition, ResourceExhausted,
 from smol.sizes import MIB
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.settings import Upstream
+from smol.units.openai.bounds import Breaker, Spending
 
-__all__ = ["Breaker", "Provider", "Upstreams"]
+__all__ = ["Provider", "Upstreams"]
 
 _log = logging.getLogger("smol.units.gateway")
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -33,74 +34,11 @@ _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _LARGEST_ANSWER_BYTES = 32 * MIB
 _TOTAL = re.compile(rb'"total_tokens"\s*:\s*(\d+)')
-_TAIL_BYTES = 4096
-
-
-class Breaker:
-    """Lets nothing through for a while once a provider has failed several times in a row."""
-
-    def __init__(self, failures: int = 5, open_seconds: float = 30.0) -> None:
-        self._most = failures
-        self._open_seconds = open_seconds
-        self._failed = 0
-        self._until = 0.0
-
-    def check(self, now: float) -> None:
-        """Raises Unavailable while it is open; then one request may try."""
-        if now < self._until:
-            raise Unavailable(
-                "the provider has failed several times in a row and is left alone for a while",
-                retry_after_ms=int((self._until - now) * 1000) + 1,
-            )
-
-    def failed(self, now: float) -> None:
-        """A request failed for want of the provider."""
-        self._failed += 1
-        if self._failed >= self._most:
-            self._until = now + self._open_seconds
-
-    def succeeded(self) -> None:
-        """The provider answered."""
-        self._failed = 0
-        self._until = 0.0
-
-
-class _Spending:
-    """Tokens of today, kept in a file."""
-
-    def __init__(self, file: Path, most: int) -> None:
-        self._file = file
-        self._most = most
-
-    def check(self) -> None:
-        """Raises ResourceExhausted when today's are used up."""
-        if self._most and self._today() >= self._most:
-            left = 86_400 - time.time() % 86_400
-            raise ResourceExhausted(
-                f"the provider's {self._most} tokens of today are used (tokens_per_day); days end at midnight UTC",
-                retry_after_ms=int(left * 1000),
-            )
-
-    def add(self, tokens: int) -> None:
-        """So many were used."""
-        if not self._most or not tokens:
-            return
-        total = self._today() + tokens
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(".tmp")
-        fresh.write_bytes(msgspec.json.encode({"day": _day(), "tokens": total}))
-        fresh.replace(self._file)
-
-    def _today(self) -> int:
-        try:
-            kept = msgspec.json.decode(self._file.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
-            return 0
-        return kept.get("tokens", 0) if kept.get("day") == _day() else 0
-
-
-def _day() -> int:
-    return int(time.time() // 86_400)
+_PART = re.compile(rb'"(input|output)_tokens"\s*:\s*(\d+)')
+"""Anthropic's answers have no total."""
+_ANTHROPIC_VERSION = "2023-06-01"
+"""Anthropic refuses requests that name none; others read over it."""
+_TAIL_BYTES = 128
 
 
 class Provider:
@@ -113,7 +51,7 @@ class Provider:
         self._client: httpx2.AsyncClient | None = None
         self._turns = asyncio.Semaphore(settings.concurrency)
         self._breaker = Breaker()
-        self._spending = _Spending(directory / f"{name}.json", settings.tokens_per_day)
+        self._spending = Spending(directory / f"{name}.json", settings.tokens_per_day)
 
     def serves(self, model: str) -> bool:
         """Whether a model is there."""
@@ -183,7 +121,11 @@ class Provider:
         return self._client
 
     def _headers(self) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        headers = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "anthropic-version": _ANTHROPIC_VERSION,
+        }
         key = self._key()
         return {**headers, "authorization": f"Bearer {key}", "x-api-key": key} if key else headers
 
@@ -226,19 +168,25 @@ class Provider:
 
 
 class _Reply:
-    """A provider's answer, as it comes. tokens: used for it, as far as the provider says."""
+    """A provider's answer, as it comes."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
         self.media_type = response.headers.get("content-type", "application/json")
-        self.tokens = 0
+        self._parts = {b"input": 0, b"output": 0}
+        self._total = 0
+
+    @property
+    def tokens(self) -> int:
+        """Used for it, as far as the provider says."""
+        return self._total or sum(self._parts.values())
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Bytes, none held back."""
         tail = b""
         async for chunk in self._response.aiter_bytes():
+            self._count(tail + chunk)
             tail = (tail + chunk)[-_TAIL_BYTES:]
-            self._count(tail)
             yield chunk
 
     async def whole(self) -> bytes:
@@ -267,14 +215,15 @@ class _Reply:
                     found = msgspec.json.decode(data)
                 except (msgspec.DecodeError, RecursionError):
                     found = None
-                if not isinstance(found, dict) or "error" in found:
+                if not isinstance(found, dict) or "error" in found or found.get("type") == "error":
                     raise Unavailable("the provider's stream failed")
                 yield found
 
     def _count(self, data: bytes) -> None:
         found = _TOTAL.findall(data)
         if found:
-            self.tokens = int(found[-1])
+            self._total = int(found[-1])
+        self._parts.update((name, int(number)) for name, number in _PART.findall(data))
 
 
 class Upstreams:

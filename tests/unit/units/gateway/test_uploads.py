@@ -17,7 +17,7 @@ from smol.units.gateway.requests import Bodies, ClientGone, Visit
 from smol.units.gateway.settings import GatewaySettings
 from smol.units.openai import files as files_module
 from smol.units.openai.files import Files, Upload
-from smol.units.openai.uploads import read_upload
+from smol.units.openai.transfers import read_upload
 
 FORM = {"content-type": "multipart/form-data; boundary=X"}
 PURPOSE = b'--X\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nvision\r\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from smol.errors import FailedPrecondition, ResourceExhausted, SmolError, Unavailable
 from smol.units.gateway.problems import Refusal
 from smol.units.gateway.settings import Upstream
-from smol.units.openai.upstreams import Breaker, Provider, Upstreams
+from smol.units.openai.bounds import Breaker
+from smol.units.openai.upstreams import Provider, Upstreams
 
 Answers = Callable[[httpx2.Request], httpx2.Response]
 
@@ -147,6 +149,43 @@ def test_tokens_of_a_day_are_counted_and_bounded_across_restarts(tmp_path: Path)
     assert asked(provider(tmp_path, answers, tokens_per_day=100))
     with pytest.raises(ResourceExhausted, match="tokens_per_day"):
         asked(provider(tmp_path, answers, tokens_per_day=100))
+
+
+def test_tokens_of_anthropics_streams_are_counted_too(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 40, "output_tokens": 1}}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x" * 10_000}},
+        {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 30}},
+    ]
+
+    def answers(request: httpx2.Request) -> httpx2.Response:
+        assert request.headers["anthropic-version"]
+        return httpx2.Response(
+            200, content=b"".join(b"data: %s\n\n" % json.dumps(each).encode() for each in events)
+        )
+
+    async def tokens() -> int:
+        far = provider(tmp_path, answers)
+        async with far.ask("messages", b"{}") as reply:
+            assert [event["type"] async for event in reply.events()] == [event["type"] for event in events]
+        await far.close()
+        return reply.tokens
+
+    assert asyncio.run(tokens()) == 70
+
+
+@pytest.mark.parametrize("event", [{"type": "error", "message": "no"}, {"error": {"message": "no"}}, "[1]"])
+def test_a_stream_that_tells_of_a_failure_fails(tmp_path: Path, event: Any) -> None:
+    async def read() -> None:
+        far = provider(tmp_path, lambda request: httpx2.Response(200, content=f"data: {json.dumps(event)}\n\n"))
+        try:
+            async with far.ask("responses", b"{}") as reply:
+                _ = [each async for each in reply.events()]
+        finally:
+            await far.close()
+
+    with pytest.raises(Unavailable, match="stream failed"):
+        asyncio.run(read())
 
 
 def test_requests_at_once_are_bounded(tmp_path: Path) -> None:
