@@ -12,6 +12,7 @@ import errno
 import functools
 import platform
 import struct
+from collections.abc import Iterable
 
 from smol.sandbox.numbers import NUMBERS
 
@@ -107,14 +108,24 @@ def build_filter(profile: str, own_pid: int = 0, machine: str = "", *, network: 
         for name in METADATA.split():
             if name in numbers:
                 program += [(_EQUAL, 0, 1, numbers[name]), _fail(0)]
-    for name in names:
-        if name in numbers:
-            program += [(_EQUAL, 0, 1, numbers[name]), (_RETURN, 0, 0, _ALLOW)]
+    for first, last in _runs(numbers[name] for name in names if name in numbers):
+        program += [(_ABOVE_OR_EQUAL, 0, 2, first), (_ABOVE_OR_EQUAL, 1, 0, last + 1), _allow()]
     for name, body in _checks(profile, own_pid, network=network).items():
         if name in numbers:
             program += [(_EQUAL, 0, len(body), numbers[name]), *body]
     program.append(_fail(errno.EPERM))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each run of numbers without a gap: the kernel tries a filter on every number there is."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
 
 
 def _checks(profile: str, own_pid: int, *, network: bool) -> dict[str, list[Instruction]]:
