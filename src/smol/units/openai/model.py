@@ -25,7 +25,7 @@ _ABILITIES = """I am smol: I follow instructions by rules, without a language mo
 - say what is in a picture you attach, count things in it, say where they are;
 - compute and convert: "2^100 / 3", "convert 5 miles to km";
 - remember and recall: "remember that my locker is 42", "what is my locker?", "forget my locker";
-- run a program that you give as a ```yaml block, or code in a ```python block if this Smol has a unit for code;
+- run a program that you give as a ```yaml block, or code in a ```python, ```javascript or ```shell block;
 - call any operation: `math.evaluate {"expression": "6*7"}`."""
 
 
@@ -168,6 +168,8 @@ async def _code(intent: Intent, use: _Used) -> str:
     said = [run["stdout"].rstrip(), run["stderr"].rstrip()]
     if run.get("value") is not None:
         said.append(_shown(run["value"]))
+    elif run.get("value_text") is not None:
+        said.append(run["value_text"])
     if run["verdict"] != "ok":
         said.append(f"It ended: {run['verdict']}.")
     return "\n".join(filter(None, said)) or "It ran, and printed nothing."

@@ -86,6 +86,10 @@ def understand(text: str, picture: bool) -> Intent:
     return Intent(kind="describe" if picture else "unknown", what=text)
 
 
+_LANGUAGES = {"": "python", "py": "python", "js": "javascript", "sh": "shell", "bash": "shell"}
+"""What people write above a block of code, where it is not the name of a language."""
+
+
 def _of_picture(low: str, picture: bool) -> Intent | None:
     for kind, pattern in (("count", COUNT), ("check", CHECK), ("locate", LOCATE)):
         found = pattern.search(low)
@@ -111,7 +115,7 @@ def _of_block(language: str, block: str, before: str) -> Intent:
     programs = language in ("yaml", "yml", "smol") or (language == "json" and '"steps"' in block)
     if "program" in before or programs:
         return Intent(kind="program", what=block)
-    return Intent(kind="code", what=block, language=language or "python")
+    return Intent(kind="code", what=block, language=_LANGUAGES.get(language, language))
 
 
 def _spelled_out(found: re.Match[str]) -> Intent:

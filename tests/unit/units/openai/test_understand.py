@@ -85,3 +85,11 @@ def test_a_hostile_text_is_understood_in_no_time() -> None:
     ):
         understand(text, True)
         understand(text, False)
+
+
+@pytest.mark.parametrize(
+    ("above", "language"),
+    [("", "python"), ("py", "python"), ("js", "javascript"), ("bash", "shell"), ("node", "node")],
+)
+def test_the_name_above_a_block_of_code_says_its_language(above: str, language: str) -> None:
+    assert understand(f"run this:\n```{above}\n1\n```", False).language == language
