@@ -124,6 +124,24 @@ def test_sets_that_nobody_asks_for_are_removed(tmp_path: Path, offered: Path) ->
     assert ensure(packages, "tiny-smol-test") == old
 
 
+def test_what_a_killed_host_left_is_removed_and_made_anew(tmp_path: Path, offered: Path) -> None:
+    packages = Packages(tmp_path / "sets")
+    home = ensure(packages, "tiny-smol-test")
+    left_over = home.with_name(f"{home.name}.new")
+    shutil.move(home, left_over)
+    (left_over / "smol.json").unlink()
+    assert ensure(packages, "tiny-smol-test") == home
+    left_over.mkdir()
+    assert asyncio.run(packages.prune(3600)) == []
+    assert left(tmp_path / "sets") == [home.name]
+
+
+def test_requirements_for_other_platforms_alone_are_an_empty_set(tmp_path: Path, offered: Path) -> None:
+    packages = Packages(tmp_path / "sets")
+    ensure(packages, "absent-smol-test; sys_platform == 'other'")
+    assert [each.size_bytes for each in packages.sets()] == [0]
+
+
 def test_code_imports_from_an_environment_that_the_host_made(tmp_path: Path, serve: Any) -> None:
     settings: dict[str, str] = {}
     offer(tmp_path, settings.__setitem__)

@@ -79,8 +79,12 @@ class Packages:
         return sorted(found, key=lambda each: -each.asked_at)
 
     async def prune(self, unused_seconds: float) -> list[PackageSet]:
-        """Remove the sets that nobody has asked for so long; returns them."""
+        """Remove the sets that nobody has asked for so long, and what was never finished; returns the sets."""
         removed = []
+        for fresh in self._directory.glob("*.new"):
+            async with locked(fresh.with_suffix("")) as lock:
+                if lock is not None:
+                    await asyncio.to_thread(shutil.rmtree, fresh)
         for each in await asyncio.to_thread(self.sets):
             home = Path(each.path)
             if each.asked_at > time.time() - unused_seconds:
@@ -97,6 +101,7 @@ class Packages:
     ) -> None:
         fresh = home.with_name(f"{home.name}.new")
         await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
+        fresh.mkdir()  # Where no requirement is for this platform, the installer makes none.
         progress(f"fetching {', '.join(wanted)}")
         try:
             await run(
