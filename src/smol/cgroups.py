@@ -74,6 +74,12 @@ class Group:
         """How many processes in it the kernel killed for memory; None on version 1 before Linux 4.13."""
         return self.field("memory.events" if self.version == 2 else "memory.oom_control", "oom_kill")
 
+    def file_cache(self) -> tuple[int, int]:
+        """Bytes of file cache charged to it, and pages of files that it ever read again after the kernel dropped
+        them; both without the groups inside it, and 0 where the kernel does not tell."""
+        stat = self._fields("memory.stat")
+        return stat.get("active_file", 0) + stat.get("inactive_file", 0), stat.get("workingset_refault_file", 0)
+
     def kill(self) -> None:
         """Kill all processes in it; they are gone shortly after. Call again while `pids` names any."""
         if self.version == 2 and self.attempt("cgroup.kill", 1):
@@ -172,8 +178,8 @@ class Group:
 
     def field(self, name: str, field: str) -> int | None:
         """What a file of names and numbers says."""
-        for line in (self._read(name) or "").splitlines():
-            key, _, value = line.partition(" ")
-            if key == field and value.strip().isdigit():
-                return int(value)
-        return None
+        return self._fields(name).get(field)
+
+    def _fields(self, name: str) -> dict[str, int]:
+        lines = (line.split() for line in (self._read(name) or "").splitlines())
+        return {words[0]: int(words[1]) for words in lines if len(words) == 2 and words[1].isdigit()}

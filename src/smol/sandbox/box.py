@@ -38,6 +38,8 @@ Output = Callable[[str, bytes], None]
 _READY_SECONDS = 10.0
 _OVERFLOW = 40
 _LOOK_SECONDS = 0.05
+_LOOKS = 2
+"""That find a run without memory for its own code, one after the other, end it."""
 _REMOVE_SECONDS = 20.0
 _VERDICTS: dict[int, Verdict] = {
     agent.MEMORY: "memory",
@@ -114,6 +116,7 @@ class Box:
         self._gate = -1
         self._channel: socket.socket | None = None
         self._given: dict[str, bytes] = {}
+        self._look: asyncio.TimerHandle | None = None
 
     @classmethod
     async def made(
@@ -276,6 +279,7 @@ class Box:
                 raise Unavailable(f"the sandbox's limits can't be set: {error.strerror}") from error
         began = time.monotonic()
         watch = self._loop.create_task(self._watch_folder(limits)) if self._folder else None
+        self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_memory, 0) if self.cell else None
         try:
             async with asyncio.timeout(limits.timeout_ms / 1000):
                 await self._send(self._message(job, limits))
@@ -286,8 +290,9 @@ class Box:
             self.stop("cancelled")
             raise
         finally:
-            if watch is not None:
-                watch.cancel()
+            for watching in (watch, self._look):
+                if watching is not None:
+                    watching.cancel()
         wall_ms = (time.monotonic() - began) * 1000
         alive = job.keep and self._stopped is None and len(self._report) < STATUS.size and self._said_once()
         if not alive:
@@ -308,6 +313,14 @@ class Box:
         while await asyncio.to_thread(count, self._folder, limits.disk_bytes, limits.files):
             await asyncio.sleep(_LOOK_SECONDS)
         self.stop("disk")
+
+    def _look_at_memory(self, seen: int) -> None:
+        """Where the kernel sees memory to reclaim, and the run gets nowhere for it. seen: looks that found so."""
+        seen = seen + 1 if self.cell is not None and self.cell.thrashes() else 0
+        if seen == _LOOKS:
+            self.stop("memory")
+        else:
+            self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_memory, seen)
 
     def _said_once(self) -> bool:
         return len(self._claims.claims) == 1 and not self._claims.broken

@@ -16,6 +16,9 @@ from smol.errors import FailedPrecondition
 __all__ = ["Cell", "Parent", "find_parent"]
 
 ROOT = Path("/")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_THRASHED_BYTES = 4 << 20
+"""Read again between two looks: less does not hurt."""
 
 
 class Cell:
@@ -25,6 +28,7 @@ class Cell:
         self.memory = memory
         self.pids = pids
         self._limits = (0, 0)
+        self._read_again = 0
 
     @property
     def paths(self) -> list[str]:
@@ -51,6 +55,17 @@ class Cell:
     def oom_kills(self) -> int:
         """How many processes the kernel killed for memory."""
         return self.memory.oom_kills() or 0
+
+    def thrashes(self) -> bool:
+        """Whether since the last look its files were read again many times over, for want of memory to keep them.
+
+        The kernel does not call that out of memory while it finds a page to drop: a process at its limit whose
+        own code was first read by itself then reads every page of it from the disk, for seconds, on all of the
+        disk's time.
+        """
+        kept, pages = self.memory.file_cache()
+        read_again, self._read_again = (pages - self._read_again) * _PAGE_BYTES, pages
+        return read_again > max(4 * kept, _THRASHED_BYTES)
 
     def refused_processes(self) -> int:
         """How often a process or thread was refused for their number."""

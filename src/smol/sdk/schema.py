@@ -13,17 +13,17 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from smol.errors import InvalidArgument, nearest
+from smol.errors import InvalidArgument
 from smol.protocol.messages import OperationDescription, UnitDescription
 from smol.protocol.payload import PLACEHOLDER, restore
 from smol.sdk.context import Context
+from smol.sdk.refusal import explain
 from smol.sdk.unit import OPERATION_ATTRIBUTE, Flags, Unit
 from smol.types import Attachment, Json
 
 __all__ = ["Operation", "describe", "operations_of"]
 
 _PARAMETER = re.compile(r"^([a-z_][a-z0-9_]*): (.+)$")
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 
 
 class Operation:
@@ -65,7 +65,7 @@ class Operation:
             else:
                 arguments = self._decoder.decode(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise InvalidArgument(self._explain(str(error))) from None
+            raise InvalidArgument(explain(str(error), self.input)) from None
         return {name: getattr(arguments, name) for name in self.input.__struct_fields__}
 
     def describe(self, *, schemas: bool) -> OperationDescription:
@@ -87,21 +87,6 @@ class Operation:
             read_only=self.flags.read_only,
             destructive=self.flags.destructive,
         )
-
-    def _explain(self, text: str) -> str:
-        fields = self.input.__struct_fields__
-        if text.startswith("Object missing required field `") and " - at " not in text:
-            return text.replace("Object missing required field", "missing argument")
-        text = (
-            text.replace("`Attachment`", "an attachment")
-            .replace(" - at `$.", " in argument `")
-            .replace(" - at `$`", "")
-        )
-        unknown = _UNKNOWN_FIELD.search(text)
-        if unknown is not None and " in argument " not in text:
-            known = ", ".join(fields) or "none"
-            return f"unknown argument {unknown[1]!r}{nearest(unknown[1], fields)}; known: {known}"
-        return text
 
     def _schema(self, kind: Any) -> dict[str, Json]:
         try:

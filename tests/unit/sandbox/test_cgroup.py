@@ -52,3 +52,21 @@ def test_limits_are_written_and_no_file_is_made_up(tmp_path: Path) -> None:
     assert (tmp_path / "memory.max").read_text().startswith("1048576")
     assert (tmp_path / "pids.max").read_text().startswith("7")
     assert not (tmp_path / "memory.oom.group").exists()
+
+
+def test_files_read_again_and_again_for_want_of_memory_are_noticed(tmp_path: Path) -> None:
+    def stat(kept: int, read_again: int) -> None:
+        lay(
+            tmp_path,
+            {"memory.stat": f"inactive_file {kept}\nactive_file 4096\nworkingset_refault_file {read_again}\n"},
+        )
+
+    cell = Cell(Group(tmp_path, 1), None)
+    assert not cell.thrashes(), "without figures"
+    stat(512 << 10, 4 << 10)
+    assert cell.thrashes(), "16 MiB were read to have half of one"
+    assert not cell.thrashes(), "none since"
+    stat(512 << 10, 5 << 10)
+    assert not cell.thrashes(), "4 MiB since: no harm"
+    stat(100 << 20, 50 << 10)
+    assert not cell.thrashes(), "a file that is larger than the limit, read over and over"
