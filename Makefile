@@ -15,9 +15,12 @@ export GOFLAGS     ?= -trimpath
 export GOTOOLCHAIN ?= local
 export CGO_ENABLED ?= 0
 
-# The fast tests share nothing and may run side by side; the others start processes, and measure time and memory.
-UNIT      := $(BIN)/python -m pytest -q -m 'not e2e and not slow and not conformance' -n auto --dist worksteal
-PROCESSES := $(BIN)/python -m pytest -q -m '(e2e or slow) and not conformance'
+# Tests share nothing, and run side by side but for those that look at the whole machine. Those that start processes
+# are two at a time on any machine: each has hosts and workers of its own.
+TESTS     := $(BIN)/python -m pytest -q --dist worksteal
+UNIT      := $(TESTS) -n auto -m 'not e2e and not slow and not conformance'
+PROCESSES := $(TESTS) -n 2 -m '(e2e or slow) and not alone and not conformance'
+ALONE     := $(TESTS) -m alone
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test conformance check check-go unit e2e docs bench squeeze soak box clean dev
@@ -33,6 +36,7 @@ test: dev        ## run every test
 	@cd go && go test ./...
 	@$(UNIT) --cov=smol --cov-report=term:skip-covered
 	@$(PROCESSES)
+	@$(ALONE)
 
 conformance: dev ## run suites that others wrote against a Smol: clients, protocols, documents, accessibility
 	@$(BIN)/python -m pytest -q -m conformance tests/conformance
@@ -42,6 +46,7 @@ unit: dev        ## run the fast tests
 
 e2e: dev         ## run the tests that start processes
 	@$(PROCESSES)
+	@$(ALONE)
 
 check: dev check-go ## lint, types, layers
 	@$(BIN)/ruff check .

@@ -93,6 +93,9 @@ def _leaves_nothing_behind() -> Iterator[None]:
     yield
     if not _leaked(descriptors, children):
         return
+    time.sleep(0.01)  # Most that is still there is about to go, and to collect garbage takes longer.
+    if not _leaked(descriptors, children):
+        return
     gc.collect()
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (leaked := _leaked(descriptors, children)) and time.monotonic() < deadline:

@@ -14,7 +14,7 @@ from tests.sandbox.corpus import Program, load
 from tests.sandbox.harness import Bench, require
 from tests.sandbox.host import WatchedHost
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 TIERS = {
     "strong": LAYERS,

@@ -29,7 +29,7 @@ while True: data.append(bytearray(b"x") * (64 << 10)); sum(read[::4096])
 """
 QUIET = "import time\nfor _ in range(20): time.sleep(0.05); sum(range(10_000))\n'done'"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
 
 
 async def run(bench: Bench, layers: tuple[str, ...], source: str, reads: str = "") -> Outcome:

@@ -20,7 +20,7 @@ from tests.sandbox.harness import Bench, require
 from tests.sandbox.host import WatchedHost
 from tests.sandbox.test_ordinary import fault
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300)]
 
 LOOPBACK = "127.0.0.1"
 NAMES = {

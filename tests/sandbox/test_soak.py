@@ -15,7 +15,7 @@ from tests.sandbox.harness import Bench, require
 
 RUNS = int(os.environ.get("SMOL_SOAK_RUNS", "100"))
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.alone]
 
 
 def counted() -> dict[str, int]:

@@ -202,6 +202,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", HOSTILE, ids=[text[:30] for text in HOSTILE])
 def test_a_hostile_expression_ends_by_its_deadline(algebra: Algebra, expression: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -333,6 +334,7 @@ _PIECES = ["1", "2.5", "x", "y", "sin", "(", ")", "[", "]", ",", "+", "-", "*", 
            "i", "pi", "infinity", "if", "1e9", " mod ", " and ", "°", "²", "sqrt", "gamma", " to "]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=10).map("".join))
 def test_any_text_gives_an_answer_or_an_error_of_ours(text: str) -> None:

@@ -128,6 +128,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [50, 1000])
 @pytest.mark.parametrize("expression", HOSTILE, ids=[text[:30] for text in HOSTILE])
 def test_a_hostile_expression_ends_at_its_bound_of_work(expression: str, precision: int) -> None:
