@@ -48,4 +48,9 @@ def test_axe_finds_nothing(url: str, browser: Any, tmp_path: Path, width: int, s
     for details in page.query_selector_all("details"):
         details.evaluate("(each) => { each.open = true }")
     assert complaints(page) == []
+
+    page.goto(f"{url}/docs#detect.image")
+    page.add_script_tag(path=str(script))
+    page.wait_for_selector("[id='detect.image'][open] table")
+    assert complaints(page) == []
     context.close()

@@ -21,6 +21,30 @@ def url(start: Any) -> Iterator[str]:
         yield client.gateway.address()["url"]
 
 
+def test_every_operation_is_explained(url: str, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"{url}/docs#storage.nearest")
+    page.wait_for_selector("[id='storage.nearest'][open] caption:has-text('Match')")
+
+    document: Any = page.request.get(f"{url}/openapi.json").json()
+    names = {path["post"]["operationId"] for path in document["paths"].values()}
+    assert {each.get_attribute("id") for each in page.query_selector_all(".operation")} == names
+    page.evaluate("for (const each of document.querySelectorAll('.operation')) each.open = true")
+    page.wait_for_function(f"document.querySelectorAll('.operation > p.quiet').length == {len(names)}")
+    assert page.locator("body").evaluate("(body) => body.scrollWidth") <= 390
+
+    page.fill("#filter", "picture boxes drawn")
+    assert page.locator(".operation:visible").count() == 0
+    page.fill("#filter", "evaluate expression")
+    assert page.locator(".operation:visible").count() >= 1
+    page.click("[id='math.evaluate'] a:has-text('Try it')")
+    page.wait_for_selector("#argument-expression")
+    assert complaints == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_does_what_it_shows(url: str, browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)

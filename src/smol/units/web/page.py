@@ -1,4 +1,4 @@
-"""Serves the web page. It has no build step and asks nobody but this gateway for anything."""
+"""Serves the web page, and one about the operations. They have no build step, and ask nobody but this gateway."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ _HEADERS = {
 }
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
-    "/docs": ("index.html", "text/html; charset=utf-8"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
     "/favicon.ico": ("icon.svg", "image/svg+xml"),
     "/web/icon.svg": ("icon.svg", "image/svg+xml"),
     "/web/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/web/common.js": ("common.js", "text/javascript; charset=utf-8"),
     "/web/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/web/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
     "/web/playground.js": ("playground.js", "text/javascript; charset=utf-8"),
     "/web/programs.js": ("programs.js", "text/javascript; charset=utf-8"),
 }

@@ -1,5 +1,5 @@
 // Every operation as a form, made from its schema, with what to write elsewhere for the same.
-import { $, ask, call, events, make } from "./app.js";
+import { $, ask, call, events, make } from "./common.js";
 
 const operations = new Map();
 let stopping = null;

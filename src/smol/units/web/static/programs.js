@@ -1,5 +1,5 @@
 // Programs that were submitted. A run opens to its history: each step with what it gave, its time and its memory.
-import { $, call, make, mib } from "./app.js";
+import { $, call, make, mib } from "./common.js";
 
 const opened = new Set();
 let shown = "";
