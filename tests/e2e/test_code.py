@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -110,6 +111,32 @@ def test_code_with_a_network_is_kept_from_this_machine_and_the_caller_is_told(se
         ("localhost", 80, ""),
         ("example.org", 81, ""),
     ]
+
+
+def test_a_session_has_its_network_during_runs(serve: Any, tier: str) -> None:
+    ask = (
+        "import urllib.request as u\ndef ask():\n    try: u.urlopen('http://localhost/', timeout=5)\n"
+        "    except OSError as e: return getattr(e, 'code', str(e))\n"
+        "import threading, time\nsaid = []\ndef later(): time.sleep(0.3); said.append(ask())\n"
+        "nobody = threading.Thread(target=later)"
+    )
+    with (
+        serve(SMOL_UNITS__CODE__NETWORK='{hosts = ["localhost"]}') as served,
+        connect(served.socket) as connection,
+    ):
+        session = connection.code.session_create(network=True)
+        assert session["network"]
+        session_run = functools.partial(connection.code.session_run, session=session["session"])
+        session_run(source=ask)
+        for _ in range(2):  # Each run has a proxy of its own.
+            run = session_run(source="ask()")
+            assert (run["value"], [contact["host"] for contact in run["contacts"]]) == (403, ["localhost"])
+        session_run(source="nobody.start()")
+        time.sleep(0.6)
+        assert session_run(source="said")["value"] == []
+        connection.code.session_reset(session=session["session"])
+        session_run(source=ask)
+        assert session_run(source="ask()")["value"] == 403
 
 
 def test_output_streams_as_it_comes(client: BlockingClient) -> None:

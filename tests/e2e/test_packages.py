@@ -154,6 +154,14 @@ def test_code_imports_from_an_environment_that_the_host_made(tmp_path: Path, ser
         assert run["value"] == "1.0", run["stderr"]
         spoil = "import tiny_smol_test as t; open(t.__file__, 'w')"
         assert client.code.run(source=spoil, environment="tiny")["verdict"] == "forbidden"
+        session = client.code.session_create(environment="tiny")
+        assert session["environment"] == "tiny"
+        for _ in range(2):
+            run = client.code.session_run(
+                session=session["session"], source="import tiny_smol_test as t; t.VERSION"
+            )
+            assert run["value"] == "1.0", run["stderr"]
+            client.code.session_reset(session=session["session"])
         with pytest.raises(InvalidArgument, match="did you mean 'tiny'"):
             client.code.run(source="1", environment="tony")
         with pytest.raises(FailedPrecondition, match="absent-smol-test"):

@@ -65,7 +65,7 @@ class Bench:
         """A run whose connections come to the proxy that is made for its socket."""
         kind, job, limits = self._prepared(program, source)
         box = await Box.made(self.keeper, with_network(kind), self.layers, limits, self.parent)
-        async with box, proxied(box.take_listener()) as proxy:
+        async with box, proxied(box.listener()) as proxy:
             return await asyncio.wait_for(box.run(job, limits), 30), proxy
 
     def _prepared(self, program: Program, source: str) -> tuple[Kind, Job, Limits]:

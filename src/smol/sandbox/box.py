@@ -253,10 +253,9 @@ class Box:
             raise Unavailable("the sandbox was not made")
         return self._channel
 
-    def take_listener(self) -> socket.socket:
-        """The socket that listens in there, which is the caller's from now on. Once, of a kind with network."""
-        listener, self._gate = socket.socket(fileno=self._gate), -1
-        return listener
+    def listener(self) -> socket.socket:
+        """The socket that listens in there, for the caller to close. Of a kind with network."""
+        return socket.socket(fileno=os.dup(self._gate))
 
     @property
     def ready(self) -> bool:

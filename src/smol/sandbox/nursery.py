@@ -38,8 +38,8 @@ _WARM = (
     "collections dataclasses datetime decimal enum fractions functools heapq io itertools json math operator "
     "random re statistics string textwrap threading typing copy bisect encodings.latin_1 encodings.ascii"
 )
-"""What most code imports. Each extension module more is mapped, copied and unmapped twice for every sandbox: what few
-programs need (hashlib, tempfile, uuid) is faster imported by these."""
+"""What most code imports. Each extension module more is mapped, copied and unmapped twice for every sandbox: what
+few programs need (hashlib, tempfile, uuid) is faster imported by these."""
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -34,7 +34,7 @@ async def proxied(context: Context, box: Box, reach: Reach) -> AsyncIterator[lis
     if not box.kind.network:
         yield []
         return
-    async with Proxy(reach, box.take_listener()) as proxy:
+    async with Proxy(reach, box.listener()) as proxy:
         yield proxy.contacts
     for contact in proxy.contacts:
         context.log.info(

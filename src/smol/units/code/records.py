@@ -74,10 +74,12 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A stateful interpreter. memory_bytes: what it holds reserved."""
+    """A stateful interpreter. memory_bytes: what it holds reserved. environment: empty for the usual packages."""
 
     session: str
     memory_bytes: int
+    environment: str
+    network: bool
     runs: int
     idle_seconds: float
 

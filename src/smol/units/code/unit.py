@@ -28,7 +28,7 @@ from smol.units.code.network import check_network, proxied
 from smol.units.code.pool import Pool
 from smol.units.code.records import Check, LanguageInfo, LanguageName, Piece, Problem, Run, Session, Source
 from smol.units.code.results import run_of
-from smol.units.code.sessions import Sessions
+from smol.units.code.sessions import Sessions, Wanted
 from smol.units.code.settings import Settings, read_settings
 from smol.units.code.tally import Tally
 
@@ -69,7 +69,7 @@ class Code(Unit):
         self._life = context
         self._environments = Environments(self._settings.environments)
         self._pool = Pool(self._settings, await explore(self._without), self._without)
-        self._open = Sessions(self._pool, self._settings.sessions, self._settings.session_idle_seconds)
+        self._open = Sessions(self._pool, self._settings)
         isolation = self._pool.isolation
         context.log.info("code is held by tier %s: %s", isolation.tier, ", ".join(isolation.layers) or "nothing")
         self._pool.begin()
@@ -226,13 +226,19 @@ class Code(Unit):
         return self._boxes.isolation
 
     @operation()
-    async def session_create(self, memory_bytes: Memory = 128 * MIB) -> Session:
+    async def session_create(
+        self, memory_bytes: Memory = 128 * MIB, network: bool = False, environment: str = ""
+    ) -> Session:
         """Open a stateful Python interpreter, which keeps its memory reserved until it is closed.
 
         memory_bytes: for the interpreter and all it writes.
+        network: reach the hosts of [units.code.network] during runs, by the proxy that the environment names.
+        environment: Python packages by the name they have in [units.code.environments].
         """
         self._boxes.check_tier()
-        return await self._sessions.create(self._life_context(), self._limits(1, memory_bytes))
+        limits = self._limits(1, memory_bytes)
+        kind = await self._kind(LANGUAGES["python"], environment, network=network)
+        return await self._sessions.create(self._life_context(), Wanted(limits, kind, environment))
 
     @operation()
     async def session_run(
@@ -255,9 +261,9 @@ class Code(Unit):
             self._limits(timeout_ms, 16 * MIB), memory_bytes=self._sessions.limits(session).memory_bytes
         )
         job = Job(source=source, stdin=stdin.encode("utf-8", "replace"), files=given, keep=True)
-        outcome = await self._sessions.run(session, job, limits)
+        outcome, contacts = await self._sessions.run(context, session, job, limits)
         self._tally.count(outcome.verdict)
-        return run_of(outcome, self._boxes.isolation, [])
+        return run_of(outcome, self._boxes.isolation, contacts)
 
     @operation(destructive=True)
     async def session_reset(self, session: str) -> Session:
@@ -313,8 +319,7 @@ class Code(Unit):
         self._boxes.check_tier()
         if reason := self._obstacle(tongue):
             raise FailedPrecondition(f"{wanted.language} can't be run here: {reason}")
-        if wanted.network:
-            check_network(self._settings.network, self._boxes.isolation)
+        kind = await self._kind(tongue, wanted.environment, network=wanted.network)
         source = wanted.source if tongue.programs else tongue.python(wanted.source)
         job = Job(source=source, stdin=wanted.stdin.encode("utf-8", "replace"), files=wanted.files)
         if tongue.programs:
@@ -332,7 +337,7 @@ class Code(Unit):
                 },
             )
         async with self._boxes.place(), lease(context, limits.memory_bytes, f"a run of {wanted.language}"):
-            box = await self._boxes.take(await self._kind(tongue, wanted))
+            box = await self._boxes.take(kind)
             try:
                 async with proxied(context, box, self._settings.network) as contacts:
                     outcome = await box.run(job, limits, tell)
@@ -344,21 +349,22 @@ class Code(Unit):
             finally:
                 self._boxes.discard(box)
 
-    async def _kind(self, tongue: Language, wanted: _Wanted) -> Kind | None:
-        """The kind of sandbox; None for the one that is kept warm."""
-        environment = wanted.environment
-        if wanted.network and tongue.harness:
+    async def _kind(self, tongue: Language, environment: str, *, network: bool) -> Kind | None:
+        """The kind of sandbox; None for the one that is kept warm. Raises InvalidArgument, FailedPrecondition."""
+        if network:
+            check_network(self._settings.network, self._boxes.isolation)
+        if network and tongue.harness:
             raise InvalidArgument(f"{tongue.name} can't use a network here; python, shell and node can")
         if environment and tongue.name != "python":
             raise InvalidArgument(f"environments are for Python; {tongue.name} has none")
         if tongue.programs:
             kind = program_kind(tongue.name, tongue.shows)
-        elif environment or wanted.network:
+        elif environment or network:
             path = self._environments.path(environment) if environment else None
             kind = python_kind(await self._boxes.keeper(), path)
         else:
             return None
-        return with_network(kind) if wanted.network else kind
+        return with_network(kind) if network else kind
 
     def _obstacle(self, tongue: Language) -> str:
         """Why a language can't be run here; empty when it can."""
