@@ -39,6 +39,7 @@ class _Provider(BaseHTTPRequestHandler):
 
     asked: int = 0
     bodies: list[Any]
+    betas: list[str | None]
     cut: threading.Event
 
     def do_POST(self) -> None:
@@ -70,6 +71,7 @@ class _Provider(BaseHTTPRequestHandler):
     def _use_a_tool(self, body: Any) -> None:
         """Compute with the tool that is offered, then tell what it said."""
         type(self).bodies.append(body)
+        type(self).betas.append(self.headers["anthropic-beta"])
         wires: dict[str, type[Lab]] = {
             "chat/completions": ChatLab,
             "responses": ResponsesLab,
@@ -123,7 +125,7 @@ class _Provider(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def provider() -> Iterator[Any]:
-    handler = type("Provider", (_Provider,), {"asked": 0, "bodies": [], "cut": threading.Event()})
+    handler = type("Provider", (_Provider,), {"asked": 0, "bodies": [], "betas": [], "cut": threading.Event()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = False
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -490,10 +492,12 @@ def test_a_providers_model_uses_our_operations_in_a_response(far: Any, provider:
     assert last != streamed.id
 
 
-def test_a_providers_model_uses_our_operations_in_a_message(far: Any) -> None:
+def test_a_providers_model_uses_our_operations_in_a_message(far: Any, provider: Any) -> None:
     user = {"role": "user", "content": "6*7?"}
     asked = {"model": "far-agent", "max_tokens": 100, "messages": [user], "tools": OURS}
-    answer = far._client.post(f"{far.base_url}messages", json=asked).json()
+    beta = {"anthropic-beta": "one-2025-01-01,two-2025-02-02"}
+    answer = far._client.post(f"{far.base_url}messages", json=asked, headers=beta).json()
+    assert provider[1].betas == [beta["anthropic-beta"]] * 2, "in each round"
     assert MessagesLab.seen(answer) == ("It is 42.", [], "end_turn")
     assert answer["usage"]["output_tokens"] == 4
     assert answer["smol_calls"][0]["operation"] == "math.evaluate"

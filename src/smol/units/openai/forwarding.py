@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,11 @@ from smol.units.openai.agent.responses import Responses
 from smol.units.openai.agent.sequels import Sequels
 from smol.units.openai.reading import decode_request
 from smol.units.openai.sending import failure, send_events, send_json
-from smol.units.openai.upstreams import Provider
+from smol.units.openai.upstreams import Provider, Reply
 
 __all__ = ["Forwarded", "Forwarding"]
 
+_Ask = Callable[[bytes], contextlib.AbstractAsyncContextManager[Reply]]
 _WITH_TOOLS = (Chat.place, Responses.place, Messages.place)
 
 
@@ -60,6 +61,7 @@ class Forwarding:
         send: Send,
     ) -> None:
         """Answer by a provider. place: the path there, below its address."""
+        ask = partial(provider.ask, place, beta=visit.headers.get(b"anthropic-beta", b"").decode("latin-1"))
         wanted = asks_for_tools(asked.tools)
         if wanted and place not in _WITH_TOOLS:
             places = ", ".join(f"/v1/{each}" for each in _WITH_TOOLS)
@@ -70,9 +72,9 @@ class Forwarding:
             body = body if resumed is request else msgspec.json.encode(resumed)
         if wanted or (self._settings.always and place in _WITH_TOOLS):
             agent = await self._agent(place, body, visit)
-            await _serve_agent(provider, agent, bool(asked.stream), visit, receive, send)
+            await _serve_agent(ask, agent, bool(asked.stream), visit, receive, send)
         else:
-            await _forward(provider, place, body, bool(asked.stream), visit, receive, send)
+            await _forward(ask, body, bool(asked.stream), visit, receive, send, as_chat=place == Chat.place)
 
     async def _agent(self, place: str, body: bytes, visit: Visit) -> Agent:
         """A request in which the model may call our operations, as far as whoever asks may."""
@@ -91,16 +93,16 @@ class Forwarding:
 
 
 async def _forward(
-    provider: Provider, path: str, body: bytes, stream: bool, visit: Visit, receive: Receive, send: Send
+    ask: _Ask, body: bytes, stream: bool, visit: Visit, receive: Receive, send: Send, *, as_chat: bool
 ) -> None:
     """Answer with what a provider answers, as it comes."""
     if not stream:
-        media_type, data = await while_connected(_whole(provider, path, body), receive)
+        media_type, data = await while_connected(_whole(ask, body), receive)
         await send_bytes(send, 200, data, media_type)
         return
 
     async def chunks() -> AsyncGenerator[bytes]:
-        async with provider.ask(path, body) as reply:
+        async with ask(body) as reply:
             async for chunk in reply.chunks():
                 yield chunk
 
@@ -113,33 +115,31 @@ async def _forward(
                 if chunk is not None:
                     yield chunk
         except SmolError as error:
-            yield failure(error, visit, path != Chat.place)
+            yield failure(error, visit, not as_chat)
 
     await send_stream(send, receive, flowing(), "text/event-stream")
 
 
-async def _serve_agent(
-    provider: Provider, agent: Agent, stream: bool, visit: Visit, receive: Receive, send: Send
-) -> None:
+async def _serve_agent(ask: _Ask, agent: Agent, stream: bool, visit: Visit, receive: Receive, send: Send) -> None:
     """Answer with what a provider's model says once it has called what it wanted to."""
     dialect = agent.dialect
 
-    async def ask(body: bytes) -> bytes:
-        return (await _whole(provider, dialect.place, body))[1]
+    async def whole(body: bytes) -> bytes:
+        return (await _whole(ask, body))[1]
 
     if stream:
-        events = agent.stream(partial(_events, provider, dialect.place))
+        events = agent.stream(partial(_events, ask))
         await send_events(visit, events, receive, send, named=dialect.named, done=dialect.done)
     else:
-        await send_json(send, await while_connected(agent.complete(ask), receive))
+        await send_json(send, await while_connected(agent.complete(whole), receive))
 
 
-async def _whole(provider: Provider, path: str, body: bytes) -> tuple[str, bytes]:
-    async with provider.ask(path, body) as reply:
+async def _whole(ask: _Ask, body: bytes) -> tuple[str, bytes]:
+    async with ask(body) as reply:
         return reply.media_type, await reply.whole()
 
 
-async def _events(provider: Provider, path: str, body: bytes) -> AsyncGenerator[dict[str, Json]]:
-    async with provider.ask(path, body) as reply, contextlib.aclosing(reply.events()) as events:
+async def _events(ask: _Ask, body: bytes) -> AsyncGenerator[dict[str, Json]]:
+    async with ask(body) as reply, contextlib.aclosing(reply.events()) as events:
         async for event in events:
             yield event

@@ -26,7 +26,7 @@ from smol.units.gateway.problems import Refusal
 from smol.units.gateway.settings import Upstream
 from smol.units.openai.bounds import Breaker, Spending
 
-__all__ = ["Provider", "Upstreams"]
+__all__ = ["Provider", "Reply", "Upstreams"]
 
 _log = logging.getLogger("smol.units.gateway")
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -58,16 +58,19 @@ class Provider:
         return any(fnmatchcase(model, pattern) for pattern in self.settings.models)
 
     @contextlib.asynccontextmanager
-    async def ask(self, path: str, body: bytes) -> AsyncGenerator[_Reply]:
-        """Send a request on. Raises SmolError for what the provider refuses, or when it can't be had."""
+    async def ask(self, path: str, body: bytes, beta: str = "") -> AsyncGenerator[Reply]:
+        """Send a request on. Raises SmolError for what the provider refuses, or when it can't be had.
+
+        beta: what Anthropic's clients ask for by the header `anthropic-beta`.
+        """
         self._spending.check()
         if self._turns.locked():
             raise ResourceExhausted(
                 f"{self.settings.concurrency} requests to provider {self.name!r} run already", retry_after_ms=1000
             )
         async with self._turns:
-            response = await self._send(path, body)
-            reply = _Reply(response)
+            response = await self._send(path, body, beta)
+            reply = Reply(response)
             try:
                 if response.status_code >= 400:
                     raise await self._refused(response)
@@ -85,14 +88,15 @@ class Provider:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _send(self, path: str, body: bytes) -> httpx2.Response:
+    async def _send(self, path: str, body: bytes, beta: str) -> httpx2.Response:
         client = self._connected()
+        headers = {**self._headers(), **({"anthropic-beta": beta} if beta else {})}
         address = f"{self.settings.url.rstrip('/')}/{path}"
         pause = _FIRST_PAUSE_SECONDS
         for left in range(self.settings.retries, -1, -1):
             self._breaker.check(time.monotonic())
             try:
-                request = client.build_request("POST", address, content=body, headers=self._headers())
+                request = client.build_request("POST", address, content=body, headers=headers)
                 response = await client.send(request, stream=True)
             except httpx2.TransportError as error:
                 self._breaker.failed(time.monotonic())
@@ -167,7 +171,7 @@ class Provider:
         )
 
 
-class _Reply:
+class Reply:
     """A provider's answer, as it comes."""
 
     def __init__(self, response: httpx2.Response) -> None:
