@@ -12,6 +12,7 @@ from smol.cli.output import print_json, save
 from smol.cli.session import open_client
 from smol.client.arguments import bind
 from smol.errors import InvalidArgument, NotFound, nearest
+from smol.plain import plain_json
 
 __all__ = ["call", "events"]
 
@@ -62,4 +63,4 @@ def events(topic: str) -> None:
     """Follow events of TOPIC ('*' at its end stands for any rest) until interrupted."""
     with open_client(must_run=True) as client:
         for event in client.events(topic):
-            click.echo(msgspec.json.encode(event))
+            click.echo(plain_json(msgspec.json.encode(event).decode()))

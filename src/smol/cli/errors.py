@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from smol.errors import SmolError
+from smol.plain import plain
 
 __all__ = ["EXIT_STATUS", "explain"]
 
@@ -33,4 +34,4 @@ def explain(error: SmolError) -> str:
     """One or two lines for a person."""
     wait = error.details.get("retry_after_ms")
     hint = f"\n  try again in {wait / 1000:.1f} s" if isinstance(wait, int | float) else ""
-    return f"{error.code}: {error.message}{hint}"
+    return f"{error.code}: {plain(error.message)}{hint}"

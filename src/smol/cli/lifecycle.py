@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 import msgspec
 
 from smol.cli.output import print_json
 from smol.cli.session import current_options, open_client
+from smol.plain import plain, plain_json
 from smol.types import Json
 
 __all__ = ["disable", "drain", "enable", "graph", "logs", "restart", "start", "stop"]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FOLLOW_SECONDS = 86_400.0
 
 
@@ -29,9 +27,7 @@ def logs(unit: str, lines: int, follow: bool) -> None:
         if follow:
             client = client.within(_FOLLOW_SECONDS)
         for line in client.stream("lifecycle.logs", arguments):
-            # What a unit wrote must not steer the terminal.
-            text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line["text"])
-            click.echo(msgspec.json.encode(line) if as_json else text)
+            click.echo(plain_json(msgspec.json.encode(line).decode()) if as_json else plain(line["text"]))
 
 
 @click.command()

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from smol.errors import FailedPrecondition
+from smol.plain import plain, plain_json
 from smol.types import Attachment, Json
 
 __all__ = ["attachments_in", "format_size", "print_json", "print_result", "render_table", "save"]
@@ -19,7 +20,7 @@ __all__ = ["attachments_in", "format_size", "print_json", "print_result", "rende
 def print_json(value: Json) -> None:
     """Print a result as JSON; an attachment is shown by its type and size."""
     data = msgspec.json.encode(value, enc_hook=_summary)
-    click.echo(msgspec.json.format(data, indent=2).decode())
+    click.echo(plain_json(msgspec.json.format(data, indent=2).decode()))
 
 
 def print_result(value: Json) -> None:
@@ -41,7 +42,7 @@ def _print_record(record: Mapping[str, Json]) -> None:
         click.echo(render_table(table))
     width = max((len(key) for key in simple), default=0)
     for key, item in simple.items():
-        click.echo(f"{key + ':':<{width + 1}} {_cell(item)}")
+        click.echo(f"{plain(key) + ':':<{width + 1}} {_cell(item)}")
 
 
 def _is_table(value: Json) -> bool:
@@ -56,7 +57,7 @@ def render_table(records: Sequence[Mapping[str, Json]]) -> str:
     ]  # fmt: skip
     rows = [[_cell(record.get(key), key) for key in columns] for record in records]
     numeric = [all(isinstance(record.get(key), int | float | None) for record in records) for key in columns]
-    headings = [key.removesuffix("_bytes").replace("_", " ") for key in columns]
+    headings = [plain(key.removesuffix("_bytes").replace("_", " ")) for key in columns]
     widths = [max(len(heading), *(len(row[i]) for row in rows)) for i, heading in enumerate(headings)]
     room = shutil.get_terminal_size((120, 24)).columns
     if columns and sum(widths) + 2 * len(widths) > room:
@@ -79,12 +80,12 @@ def _cell(value: Json, key: str = "") -> str:
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) >= 0.001 or value == 0 else f"{value:.3g}"
     if isinstance(value, Attachment):
-        return f"{value.media_type}, {format_size(len(value))}"
+        return f"{plain(value.media_type)}, {format_size(len(value))}"
     if isinstance(value, list):
         return ", ".join(f"[{_cell(item)}]" if isinstance(item, list) else _cell(item) for item in value)
     if isinstance(value, dict):
-        return "  ".join(f"{name} {_cell(item)}" for name, item in value.items())
-    return "" if value is None else str(value)
+        return "  ".join(f"{plain(name)} {_cell(item)}" for name, item in value.items())
+    return "" if value is None else plain(str(value))
 
 
 def format_size(count: int) -> str:

@@ -11,6 +11,7 @@ from smol.cli.output import print_json, print_result, save
 from smol.cli.pipeline import compile_line
 from smol.cli.session import current_options, open_client
 from smol.errors import InvalidArgument, NotFound
+from smol.plain import plain
 from smol.types import Attachment, Json
 
 __all__ = ["do", "program"]
@@ -34,7 +35,7 @@ def check(file: Path) -> None:
         click.echo(f"{file} is right")
         return
     for problem in problems:
-        click.echo(f"{file}:{problem['line']}: {problem['path']}: {problem['message']}")
+        click.echo(plain(f"{file}:{problem['line']}: {problem['path']}: {problem['message']}"))
     raise InvalidArgument(f"{file} has {len(problems)} problem{'s' if len(problems) > 1 else ''}")
 
 

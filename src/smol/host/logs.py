@@ -21,6 +21,8 @@ from pathlib import Path
 
 import msgspec
 
+from smol.plain import plain
+
 __all__ = ["LogBook", "LogHandler", "LogLine", "Logs"]
 
 _LINE_BYTES = 8192
@@ -215,7 +217,8 @@ class _Pipe:
         before = self._book.dropped
         self._book.write([piece.decode(errors="replace") for piece in pieces])
         if pieces and self._book.dropped == before:
-            self._show(b"\n".join(pieces) + b"\n")
+            text = b"\n".join(pieces).decode(errors="replace")
+            self._show(plain(text).encode() + b"\n")
 
 
 class LogHandler(logging.Handler):

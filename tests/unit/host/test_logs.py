@@ -97,6 +97,17 @@ async def test_what_comes_through_a_pipe_becomes_lines_long_ones_in_pieces(tmp_p
     assert b"".join(shown).startswith(b"first\nsecond\n")
 
 
+async def test_what_a_worker_writes_does_not_steer_the_hosts_terminal(tmp_path: Path) -> None:
+    shown: list[bytes] = []
+    logs = Logs(tmp_path / "logs", 1 << 20, shown.append)
+    writer = logs.pipe("unit")
+    os.write(writer, b"\x1b[2Jgone\n\xff\n")
+    os.close(writer)
+    logs.close()
+    assert b"".join(shown) == b"\\x1b[2Jgone\n\xef\xbf\xbd\n"
+    assert logs.book("unit").tail(2)[0].text == "\x1b[2Jgone", "kept as it was written"
+
+
 async def test_a_pipe_is_emptied_while_the_host_does_other_things(tmp_path: Path) -> None:
     logs = Logs(tmp_path, 1 << 20, lambda data: None)
     writer = logs.pipe("unit")
