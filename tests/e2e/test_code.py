@@ -156,6 +156,20 @@ def test_a_session_keeps_its_names_until_it_is_reset(client: BlockingClient) -> 
     assert client.code.sessions() == []
 
 
+def test_a_session_stands_still_between_its_runs(client: BlockingClient) -> None:
+    source = (
+        "import threading, time\nn = 0\ndef count():\n    global n\n    while True: n += 1; time.sleep(0.01)\n"
+        "threading.Thread(target=count, daemon=True).start()"
+    )
+    session_run = functools.partial(client.code.session_run, session=client.code.session_create()["session"])
+    session_run(source=source)
+    before = session_run(source="n")["value"]
+    time.sleep(1)
+    after = session_run(source="n")["value"]
+    assert after - before < 30, "a hundred would have been there"
+    assert session_run(source="time.sleep(1); n")["value"] - after > 30, "and it goes on"
+
+
 def test_sessions_are_bounded(client: BlockingClient) -> None:
     names = [client.code.session_create()["session"] for _ in range(2)]
     with pytest.raises(ResourceExhausted, match="close one"):

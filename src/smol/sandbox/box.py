@@ -21,6 +21,7 @@ from typing import Any
 
 from smol.errors import FailedPrecondition, Unavailable
 from smol.sandbox import agent, seal
+from smol.sandbox.brake import Brake
 from smol.sandbox.cgroup import Cell, Parent
 from smol.sandbox.claims import ClaimReader
 from smol.sandbox.folders import count, remove_tree
@@ -117,6 +118,7 @@ class Box:
         self._channel: socket.socket | None = None
         self._given: dict[str, bytes] = {}
         self._look: asyncio.TimerHandle | None = None
+        self._brake = Brake()
 
     @classmethod
     async def made(
@@ -276,6 +278,7 @@ class Box:
                 self.cell.limit(limits.memory_bytes, limits.processes + 2)
             except OSError as error:
                 raise Unavailable(f"the sandbox's limits can't be set: {error.strerror}") from error
+        self._brake.release()
         began = time.monotonic()
         watch = self._loop.create_task(self._watch_folder(limits)) if self._folder else None
         self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_memory, 0) if self.cell else None
@@ -294,7 +297,9 @@ class Box:
                     watching.cancel()
         wall_ms = (time.monotonic() - began) * 1000
         alive = job.keep and self._stopped is None and len(self._report) < STATUS.size and self._said_once()
-        if not alive:
+        if alive:
+            self._brake.hold(self.pid)
+        else:
             await self._end()
         for stream in (self.stdout, self.stderr):
             if stream.open:
@@ -450,6 +455,7 @@ class Box:
             if descriptor >= 0:
                 os.close(descriptor)
         self._work = self._gate = -1
+        self._brake.close()
         if self.cell is not None and not self.cell.remove(0):
             await asyncio.to_thread(self.cell.remove, _REMOVE_SECONDS)
         if self._folder:
