@@ -11,7 +11,7 @@ import msgspec
 
 from smol.errors import nearest
 
-__all__ = ["explain"]
+__all__ = ["explain", "refused_choice"]
 
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _NO_CHOICE = re.compile(r"Invalid enum value (.+?) - at `\$\.?([^`]*)`$")
@@ -22,9 +22,8 @@ def explain(text: str, arguments: type[msgspec.Struct]) -> str:
     """msgspec's message of what does not decode to `arguments`, in the words of a caller."""
     if text.startswith("Object missing required field `") and " - at " not in text:
         return text.replace("Object missing required field", "missing argument")
-    refused = _NO_CHOICE.search(text)
-    if refused is not None:
-        return _explain_choice(refused[1], refused[2], arguments)
+    if refused := refused_choice(text, arguments):
+        return f"argument `{refused[0]}` {refused[1]}"
     text = text.replace("`Attachment`", "an attachment")
     text = text.replace(" - at `$.", " in argument `").replace(" - at `$`", "")
     unknown = _UNKNOWN_FIELD.search(text)
@@ -35,12 +34,20 @@ def explain(text: str, arguments: type[msgspec.Struct]) -> str:
     return text
 
 
-def _explain_choice(value: str, place: str, arguments: type[msgspec.Struct]) -> str:
+def refused_choice(text: str, kind: Any) -> tuple[str, str] | None:
+    """Where msgspec met a value that is none of the choices there, and what to say of it; None for other messages.
+
+    kind: what was to be decoded.
+    """
+    refused = _NO_CHOICE.search(text)
+    if refused is None:
+        return None
+    value, place = refused.groups()
     names = [name for name in _PLACE_IN_CONTAINER.sub("", place).split(".") if name]
-    choices = [str(choice) for choice in _choices(arguments, names)]
+    choices = [str(choice) for choice in _choices(kind, names)]
     hint = nearest(value.strip("'"), choices)
     known = f"; known: {', '.join(choices)}" if choices else ""
-    return f"argument `{place}` can't be {value}{hint}{known}"
+    return place, f"can't be {value}{hint}{known}"
 
 
 def _choices(kind: Any, names: list[str]) -> Iterator[Any]:

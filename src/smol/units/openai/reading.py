@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from smol.sdk.refusal import refused_choice
 from smol.types import Attachment, Json
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.conversation import Choice, Tool
@@ -29,6 +30,8 @@ def decode_request(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if refused := refused_choice(str(error), kind):
+            raise Refusal(400, " ".join(refused), param=refused[0]) from None
         text, _, path = str(error).partition(" - at `$")
         inner = path.strip("`.")
         named = _UNKNOWN.search(text) or _MISSING.search(text)

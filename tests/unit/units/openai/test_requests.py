@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from smol.types import Attachment
+from smol.units.gateway.problems import Refusal
 from smol.units.openai import chat, messages, responses
 from smol.units.openai.conversation import Ask
 
@@ -31,3 +32,12 @@ def ask_of(wire: str, tools: list[Any]) -> Ask:
 @pytest.mark.parametrize("wire", ["chat", "responses", "messages"])
 def test_smol_has_its_operations_whether_they_are_asked_for_or_not(wire: str) -> None:
     assert ask_of(wire, [{"type": "smol", "operations": ["math.*"]}]).tools == []
+
+
+def test_a_value_of_none_of_the_choices_is_told_them() -> None:
+    with pytest.raises(Refusal) as caught:
+        chat.read_chat(b'{"model":"smol","messages":[{"role":"user","content":"hi"},{"role":"asistant"}]}')
+    assert (caught.value.status, caught.value.param) == (400, "messages[1].role")
+    assert caught.value.message.startswith(
+        "messages[1].role can't be 'asistant' (did you mean 'assistant'?); known: system, "
+    )
