@@ -16,7 +16,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from smol.errors import FailedPrecondition, Unavailable
@@ -29,15 +29,12 @@ from smol.sandbox.keeper import Keeper
 from smol.sandbox.nursery import STATUS
 from smol.sandbox.products import collect, holds_any
 from smol.sandbox.records import Job, Kind, Limits, Outcome, Product, Verdict
+from smol.sandbox.stream import Output, Stream
 from smol.sizes import MIB
 
-__all__ = ["Box", "Output"]
-
-Output = Callable[[str, bytes], None]
-"""Told of output as it comes: `stdout` or `stderr`, and bytes."""
+__all__ = ["Box"]
 
 _READY_SECONDS = 10.0
-_OVERFLOW = 40
 _LOOK_SECONDS = 0.05
 _LOOKS = 2
 """That find a run without memory for its own code, one after the other, end it."""
@@ -50,50 +47,6 @@ _VERDICTS: dict[int, Verdict] = {
 }
 _LIBRARY_BYTES = 192 * MIB
 """Address space, beyond the memory of a run, for libraries that are mapped and little of them touched (numpy)."""
-
-
-class _Stream:
-    """What came over a pipe, up to a limit."""
-
-    def __init__(self, descriptor: int, name: str, owner: Box) -> None:
-        os.set_blocking(descriptor, False)
-        self.descriptor = descriptor
-        self.name = name
-        self.kept = bytearray()
-        self.count = 0
-        self.limit = 0
-        self.open = True
-        self._owner = owner
-
-    def read(self) -> None:
-        """All that is there now, within reason: a loop that writes must not keep the event loop from its work."""
-        for _ in range(8):
-            try:
-                data = os.read(self.descriptor, 1 << 16)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.close()
-                return
-            self.count += len(data)
-            room = max(0, self.limit - len(self.kept))
-            self.kept += data[:room]
-            if room and self._owner.tell is not None:
-                self._owner.tell(self.name, data[:room])
-            if self.count > self.limit * _OVERFLOW:
-                self._owner.stop("output")
-                return
-
-    def begin(self, limit: int) -> None:
-        self.kept, self.count, self.limit = bytearray(), 0, limit
-
-    def close(self) -> None:
-        if self.open:
-            self.open = False
-            asyncio.get_running_loop().remove_reader(self.descriptor)
-            os.close(self.descriptor)
 
 
 class Box:
@@ -117,7 +70,6 @@ class Box:
         self._gate = -1
         self._channel: socket.socket | None = None
         self._given: dict[str, bytes] = {}
-        self._look: asyncio.TimerHandle | None = None
         self._brake = Brake()
 
     @classmethod
@@ -151,7 +103,8 @@ class Box:
         out, out_end = os.pipe2(os.O_CLOEXEC)
         err, err_end = os.pipe2(os.O_CLOEXEC)
         self._status, status_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.stdout, self.stderr = _Stream(out, "stdout", self), _Stream(err, "stderr", self)
+        self.stdout = Stream(out, "stdout", self._told, self._overflowed)
+        self.stderr = Stream(err, "stderr", self._told, self._overflowed)
         try:
             self._id, self.pid, self._gone = await self._keeper.spawn(
                 self._plan(limits), [theirs.fileno(), out_end, err_end, status_end]
@@ -242,6 +195,13 @@ class Box:
         if self._keeps and (self._claims.claims or self._claims.broken):
             self._done.set()
 
+    def _told(self, name: str, data: bytes) -> None:
+        if self.tell is not None:
+            self.tell(name, data)
+
+    def _overflowed(self) -> None:
+        self.stop("output")
+
     def stop(self, verdict: Verdict) -> None:
         """End the run that is on, and the sandbox with it."""
         if self._stopped is None:
@@ -280,8 +240,7 @@ class Box:
                 raise Unavailable(f"the sandbox's limits can't be set: {error.strerror}") from error
         self._brake.release()
         began = time.monotonic()
-        watch = self._loop.create_task(self._watch_folder(limits)) if self._folder else None
-        self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_memory, 0) if self.cell else None
+        watches = [self._loop.create_task(watch) for watch in self._watches(limits)]
         try:
             async with asyncio.timeout(limits.timeout_ms / 1000):
                 await self._send(self._message(job, limits))
@@ -292,9 +251,8 @@ class Box:
             self.stop("cancelled")
             raise
         finally:
-            for watching in (watch, self._look):
-                if watching is not None:
-                    watching.cancel()
+            for watch in watches:
+                watch.cancel()
         wall_ms = (time.monotonic() - began) * 1000
         alive = job.keep and self._stopped is None and len(self._report) < STATUS.size and self._said_once()
         if alive:
@@ -312,19 +270,26 @@ class Box:
             self._given.update({product.name: product.data for product in products})
         return self._outcome(products, left_out, wall_ms, limits, alive=alive)
 
+    def _watches(self, limits: Limits) -> Iterator[Coroutine[Any, Any, None]]:
+        """What nobody but us looks at during a run."""
+        if self._folder:
+            yield self._watch_folder(limits)
+        if self.cell is not None:
+            yield self._watch_memory(self.cell)
+
     async def _watch_folder(self, limits: Limits) -> None:
         """Where the file system of the sandbox has no quota, look: what grows too large ends the run."""
         while await asyncio.to_thread(count, self._folder, limits.disk_bytes, limits.files):
             await asyncio.sleep(_LOOK_SECONDS)
         self.stop("disk")
 
-    def _look_at_memory(self, seen: int) -> None:
-        """Where the kernel sees memory to reclaim, and the run gets nowhere for it. seen: looks that found so."""
-        seen = seen + 1 if self.cell is not None and self.cell.thrashes() else 0
-        if seen == _LOOKS:
-            self.stop("memory")
-        else:
-            self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_memory, seen)
+    async def _watch_memory(self, cell: Cell) -> None:
+        """Where the kernel sees memory to reclaim, and the run gets nowhere for it."""
+        found = 0
+        while found < _LOOKS:
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = found + 1 if cell.thrashes() else 0
+        self.stop("memory")
 
     def _said_once(self) -> bool:
         return len(self._claims.claims) == 1 and not self._claims.broken
@@ -370,7 +335,7 @@ class Box:
             await self._gone.wait()
         for stream in (self.stdout, self.stderr):
             for _ in range(64):
-                if not stream.open or stream.count > stream.limit * _OVERFLOW:
+                if not stream.open or stream.overflows:
                     break
                 before = stream.count
                 stream.read()

@@ -12,12 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from smol.errors import FailedPrecondition, InvalidArgument, Unavailable
-from smol.sandbox.box import Output
 from smol.sandbox.ground import explore
 from smol.sandbox.kinds import program_kind, python_kind, with_network
 from smol.sandbox.proxy import Contact
 from smol.sandbox.records import Isolation, Job, Kind, Limits, Outcome
 from smol.sandbox.seal import network_environment
+from smol.sandbox.stream import Output
 from smol.sdk import Attachment, Context, Metric, Unit, operation, uses
 from smol.sizes import MIB
 from smol.units.code.environments import EnvironmentInfo, Environments
