@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,7 +12,7 @@ from smol.types import Json
 from smol.units.gateway.arguments import from_data_uri
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.agent.dialect import KIND
-from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, new_id, pieces
+from smol.units.openai.conversation import Answer, Ask, Tool, ToolCall, Turn, head_of, pieces
 from smol.units.openai.pictures import add_picture
 from smol.units.openai.reading import (
     Pictures,
@@ -246,10 +245,7 @@ def completion(ask: Ask, answer: Answer, model: str, copies: int) -> dict[str, J
         message["content"] = answer.text
     choice = {"message": message, "logprobs": None, "finish_reason": _finish(answer)}
     result: dict[str, Json] = {
-        "id": new_id("chatcmpl-"),
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
+        **head_of("chatcmpl-", "chat.completion", model),
         "choices": [{"index": index, **choice} for index in range(copies)],
         "usage": usage_of(ask, answer, copies),
         "service_tier": "default",
@@ -265,10 +261,7 @@ async def chunks(
 ) -> AsyncGenerator[dict[str, Json]]:
     """An answer in chunks; the first comes before the work is done."""
     base: dict[str, Json] = {
-        "id": new_id("chatcmpl-"),
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": model,
+        **head_of("chatcmpl-", "chat.completion.chunk", model),
         "service_tier": "default",
         "system_fingerprint": FINGERPRINT,
     }

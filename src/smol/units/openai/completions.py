@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import msgspec
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.chat import Copies, Penalty, Positive, Share, StreamOptions, usage_of
-from smol.units.openai.conversation import Answer, Ask, Turn, new_id, pieces
+from smol.units.openai.conversation import Answer, Ask, Turn, head_of, pieces
 from smol.units.openai.reading import read_stop, refuse_given
 
 __all__ = ["CompletionRequest", "ask_of", "chunks", "completion"]
@@ -58,10 +57,7 @@ def completion(ask: Ask, answer: Answer, model: str, copies: int) -> dict[str, J
     """A whole answer."""
     choice = {"text": answer.text, "logprobs": None, "finish_reason": "length" if answer.cut else "stop"}
     return {
-        "id": new_id("cmpl-"),
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": model,
+        **_head(model),
         "choices": [{"index": index, **choice} for index in range(copies)],
         "usage": usage_of(ask, answer, copies),
     }
@@ -71,12 +67,7 @@ async def chunks(
     ask: Ask, work: Callable[[], Awaitable[Answer]], model: str, copies: int, include_usage: bool
 ) -> AsyncGenerator[dict[str, Json]]:
     """An answer in chunks."""
-    base: dict[str, Json] = {
-        "id": new_id("cmpl-"),
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": model,
-    }
+    base = _head(model)
     usage: dict[str, Json] = {"usage": None} if include_usage else {}
     answer = await work()
     for index in range(copies):
@@ -91,3 +82,7 @@ async def chunks(
         }
     if include_usage:
         yield {**base, "choices": [], "usage": usage_of(ask, answer, copies)}
+
+
+def _head(model: str) -> dict[str, Json]:
+    return head_of("cmpl-", "text_completion", model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -151,6 +152,11 @@ def pieces(text: str) -> list[str]:
 def new_id(prefix: str) -> str:
     """An id that nobody guesses."""
     return prefix + secrets.token_hex(12)
+
+
+def head_of(prefix: str, kind: str, model: str) -> dict[str, Json]:
+    """What OpenAI's answers begin with, whole ones and chunks."""
+    return {"id": new_id(prefix), "object": kind, "created": int(time.time()), "model": model}
 
 
 def as_json(value: Any) -> str:

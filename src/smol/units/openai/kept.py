@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import msgspec
 
 from smol.types import Json
 from smol.units.gateway.problems import Refusal
 from smol.units.openai.conversation import Turn
+from smol.units.openai.latest import Latest
 
 __all__ = ["Kept", "Responses"]
-
-MOST_KEPT = 256
 
 
 class Kept(msgspec.Struct):
@@ -27,13 +24,11 @@ class Responses:
     """The latest responses that were to be stored, in memory."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._kept: Latest[str, Kept] = Latest()
 
     def keep(self, kept: Kept) -> None:
         """Keep one, and let the oldest go."""
-        self._kept[str(kept.value["id"])] = kept
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._kept.keep(str(kept.value["id"]), kept)
 
     def get(self, response_id: str, owner: str, param: str = "response_id") -> Kept:
         """Raises Refusal 404, also for one that is somebody else's."""

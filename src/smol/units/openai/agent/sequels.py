@@ -6,16 +6,14 @@ the provider waits for results of our calls that the caller was never shown.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import msgspec
 
 from smol.types import Json
+from smol.units.openai.latest import Latest
 
 __all__ = ["Sequel", "Sequels", "as_items"]
-
-MOST_KEPT = 256
 
 
 class Sequel(msgspec.Struct, frozen=True):
@@ -34,13 +32,11 @@ class Sequels:
     """The latest. owner: name of the key that they are for."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], Sequel] = OrderedDict()
+        self._kept: Latest[tuple[str, str], Sequel] = Latest()
 
     def keep(self, owner: str, sequel: Sequel) -> None:
         """Keep one, and let the oldest go."""
-        self._kept[owner, sequel.shown] = sequel
-        while len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._kept.keep((owner, sequel.shown), sequel)
 
     def resumed(self, owner: str, request: dict[str, Any]) -> dict[str, Any]:
         """A request as the provider can go on from it."""

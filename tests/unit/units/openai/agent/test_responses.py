@@ -8,7 +8,8 @@ import pytest
 
 from smol.errors import Unavailable
 from smol.units.gateway.problems import Refusal
-from smol.units.openai.agent.sequels import MOST_KEPT, Sequel, Sequels
+from smol.units.openai.agent.sequels import Sequel, Sequels
+from smol.units.openai.latest import MOST_KEPT
 from tests.unit.units.openai.agent.wires import ResponsesLab
 
 says = ResponsesLab.says
