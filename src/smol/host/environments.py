@@ -30,10 +30,10 @@ from typing import Literal
 import smol
 from smol.errors import FailedPrecondition, InvalidArgument
 from smol.host.installer import Progress, run
-from smol.host.locks import lock_file, locked
+from smol.host.locks import locked, remove
 from smol.host.requirements import missing, normalise
 
-__all__ = ["STAMP", "Environments", "check", "clean_environ", "silent"]
+__all__ = ["STAMP", "Environments", "check", "clean_environ", "last_use", "silent"]
 
 STAMP = "smol.json"
 CHECK_SECONDS = 60.0
@@ -41,7 +41,6 @@ MONTH_SECONDS = 30 * 86_400.0
 
 CHECK = """
 import sys
-from smol.host.locks import lock_file, locked
 from smol.host.requirements import missing
 for each in missing(sys.argv[1:]):
     print("lacks", each)
@@ -122,13 +121,8 @@ class Environments:
         oldest = time.time() - unused_seconds
         removed = []
         for home in sorted(self._directory.glob("*/")):
-            if home.name in keep or _last_use(home) > oldest:
-                continue
-            async with locked(home) as lock:
-                if lock is not None and _last_use(home) <= oldest:
-                    await asyncio.to_thread(shutil.rmtree, home)
-                    lock_file(home).unlink()
-                    removed.append(home)
+            if home.name not in keep and await remove(home, lambda each: last_use(each) <= oldest):
+                removed.append(home)
         return removed
 
     async def _make(
@@ -226,7 +220,7 @@ async def _is_sound(home: Path, wanted: Sequence[str]) -> bool:
     return True
 
 
-def _last_use(home: Path) -> float:
+def last_use(home: Path) -> float:
     """Unix time; -inf if the environment is unfinished."""
     try:
         return (home / STAMP).stat().st_mtime

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-__all__ = ["lock_file", "locked"]
+__all__ = ["locked", "remove"]
 
 POLL_SECONDS = 0.1
 
 
-def lock_file(home: Path) -> Path:
+def _lock_file(home: Path) -> Path:
     """Where the lock of a directory is."""
     return home.with_name(home.name + ".lock")
 
@@ -25,7 +26,7 @@ async def locked(home: Path, waiting: Callable[[], None] | None = None) -> Async
 
     waiting: called once if another holds it, which is then waited for; without it, gives None instead.
     """
-    path = lock_file(home)
+    path = _lock_file(home)
     descriptor = _try_lock(path)
     if descriptor is None and waiting is not None:
         waiting()
@@ -39,6 +40,21 @@ async def locked(home: Path, waiting: Callable[[], None] | None = None) -> Async
             os.close(descriptor)
 
 
+async def remove(home: Path, unused: Callable[[Path], bool]) -> bool:
+    """Remove a directory with its lock, unless another process holds that. True: it is gone.
+
+    unused: asked before, and again under the lock, for somebody may have come to use it.
+    """
+    if not unused(home):
+        return False
+    async with locked(home) as lock:
+        if lock is None or not unused(home):
+            return False
+        await asyncio.to_thread(shutil.rmtree, home)
+        _lock_file(home).unlink()
+        return True
+
+
 def _try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock, or None if another does. flock(2) also parts tasks of one process."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -47,6 +63,6 @@ def _try_lock(path: Path) -> int | None:
         if os.fstat(descriptor).st_ino == path.stat().st_ino:
             return descriptor
     except (BlockingIOError, FileNotFoundError):
-        pass  # held by another, or removed by `prune` between the two lines
+        pass  # held by another, or removed by `remove` between the two lines
     os.close(descriptor)
     return None

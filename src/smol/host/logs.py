@@ -211,14 +211,15 @@ class _Pipe:
         while len(self._rest) >= _LINE_BYTES:
             whole.append(self._rest[:_LINE_BYTES])
             self._rest = self._rest[_LINE_BYTES:]
-        pieces = [
-            line[start : start + _LINE_BYTES] for line in whole for start in range(0, len(line) or 1, _LINE_BYTES)
+        lines = [
+            line[start : start + _LINE_BYTES].decode(errors="replace")
+            for line in whole
+            for start in range(0, len(line) or 1, _LINE_BYTES)
         ]
         before = self._book.dropped
-        self._book.write([piece.decode(errors="replace") for piece in pieces])
-        if pieces and self._book.dropped == before:
-            text = b"\n".join(pieces).decode(errors="replace")
-            self._show(plain(text).encode() + b"\n")
+        self._book.write(lines)
+        if lines and self._book.dropped == before:
+            self._show(plain("\n".join(lines)).encode() + b"\n")
 
 
 class LogHandler(logging.Handler):

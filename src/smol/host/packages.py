@@ -25,9 +25,9 @@ from pathlib import Path
 import msgspec
 
 from smol.errors import InvalidArgument
-from smol.host.environments import STAMP, clean_environ, silent
+from smol.host.environments import STAMP, clean_environ, last_use, silent
 from smol.host.installer import Progress, run
-from smol.host.locks import lock_file, locked
+from smol.host.locks import locked, remove
 from smol.host.requirements import normalise, refuse_addresses
 
 __all__ = ["PackageSet", "Packages"]
@@ -85,15 +85,10 @@ class Packages:
             async with locked(fresh.with_suffix("")) as lock:
                 if lock is not None:
                     await asyncio.to_thread(shutil.rmtree, fresh)
+        oldest = time.time() - unused_seconds
         for each in await asyncio.to_thread(self.sets):
-            home = Path(each.path)
-            if each.asked_at > time.time() - unused_seconds:
-                continue
-            async with locked(home) as lock:
-                if lock is not None:
-                    await asyncio.to_thread(shutil.rmtree, home)
-                    lock_file(home).unlink()
-                    removed.append(each)
+            if await remove(Path(each.path), lambda home: last_use(home) <= oldest):
+                removed.append(each)
         return removed
 
     async def _make(
